@@ -1,0 +1,1 @@
+"""The DIMSE edge: the only user of pynetdicom."""

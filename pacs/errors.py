@@ -1,0 +1,72 @@
+"""One exception tree. A docstring is the sentence the caller reads; no message ever carries a patient's value."""
+
+
+class PacsError(Exception):
+    """The archive could not do this."""
+
+    def __str__(self) -> str:
+        return super().__str__() or (self.__doc__ or "").strip()
+
+
+class NotFound(PacsError):
+    """There is nothing here."""
+
+
+class StudyNotFound(NotFound):
+    """There is no such study."""
+
+
+class SeriesNotFound(NotFound):
+    """There is no such series in this study."""
+
+
+class InstanceNotFound(NotFound):
+    """There is no such instance in this series."""
+
+
+class FrameNotFound(NotFound):
+    """The instance has no frame of this number."""
+
+
+class BulkDataNotFound(NotFound):
+    """The instance has no bulk data at this path."""
+
+
+class InvalidQuery(PacsError):
+    """The query cannot be understood."""
+
+
+class NotAcceptable(PacsError):
+    """The archive can give this, but in none of the forms asked for."""
+
+
+class UnsupportedTransferSyntax(NotAcceptable):
+    """The pixel data cannot be decoded by this archive."""
+
+
+class CorruptPixelData(PacsError):
+    """The pixel data do not decode; the stored object can still be fetched as it was received."""
+
+
+class InvalidHeader(PacsError):
+    """The bytes cannot be understood as a DICOM data set."""
+
+
+class HeaderTooLarge(InvalidHeader):
+    """The data set nests too deep or holds more elements than this archive parses."""
+
+
+class Unavailable(PacsError):
+    """The archive cannot answer now; try again later."""
+
+
+class OutOfResources(Unavailable):
+    """The archive has no room left; make room and try again."""
+
+
+class InvalidSetting(PacsError):
+    """A setting is wrong."""
+
+
+class SchemaMismatch(PacsError):
+    """The database was written by another version of the archive."""

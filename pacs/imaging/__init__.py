@@ -1,0 +1,1 @@
+"""Transfer syntaxes, frames and pixels."""

@@ -1,0 +1,136 @@
+"""Bytes on their way in: in memory while they are few, in a locked file once they are many.
+
+A spool's file lives in the folder it was given; a store whose root holds that folder can rename it into place instead
+of copying. The file is locked while its process lives, so that ``sweep_spools`` can tell what a killed process left.
+"""
+
+import errno
+import fcntl
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from storage.errors import StorageFull, StorageUnavailable
+
+MEMORY_LIMIT_BYTES = 16 * 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
+_SUFFIX = ".spool"
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Translate what a file system says into this package's errors."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(StorageFull.__doc__) from error
+        raise StorageUnavailable(f"{StorageUnavailable.__doc__} ({error.strerror})") from error
+
+
+class Spool:
+    """An append-only buffer that can be read while and after it is written; ``close`` frees it."""
+
+    def __init__(self, directory: Path, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> None:
+        self._directory = directory
+        self._memory_limit_bytes = memory_limit_bytes
+        self._buffer: io.BytesIO = io.BytesIO()
+        self._file: io.BufferedRandom | None = None
+        self._path: Path | None = None
+        self.size_bytes = 0
+
+    @property
+    def path(self) -> Path | None:
+        """The file that holds the bytes, or None while they are in memory."""
+        return self._path
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Append bytes; raise StorageFull when they outgrow the disk."""
+        if self._file is None and self.size_bytes + len(data) > self._memory_limit_bytes:
+            self._move_to_file()
+        with disk_errors():
+            (self._file or self._buffer).write(data)
+        self.size_bytes += len(data)
+        return len(data)
+
+    def read_range(self, start: int, end: int) -> bytes:
+        """Return bytes ``start`` up to, not including, ``end``; short only at the end of what was written."""
+        if self._file is None:
+            return bytes(self._buffer.getbuffer()[start:end])
+        with disk_errors():
+            self._file.flush()
+            return os.pread(self._file.fileno(), max(0, end - start), start)
+
+    def iter_chunks(self, start: int = 0) -> Iterator[bytes]:
+        """Yield the bytes from ``start`` on in pieces of at most one MiB."""
+        for offset in range(start, self.size_bytes, CHUNK_BYTES):
+            yield self.read_range(offset, min(offset + CHUNK_BYTES, self.size_bytes))
+
+    def open(self) -> BinaryIO:
+        """Return a reader of its own over everything written so far; the caller closes it before ``close``."""
+        if self._file is None or self._path is None:
+            return io.BytesIO(self._buffer.getbuffer())
+        with disk_errors():
+            self._file.flush()
+            return self._path.open("rb")
+
+    def digest(self, start: int = 0) -> str:
+        """Return the SHA-256 of the bytes from ``start`` on, in hex."""
+        if self._file is None:
+            return hashlib.sha256(self._buffer.getbuffer()[start:]).hexdigest()
+        sha256 = hashlib.sha256()
+        for chunk in self.iter_chunks(start):
+            sha256.update(chunk)
+        return sha256.hexdigest()
+
+    def sync_to_file(self) -> Path:
+        """Make sure that the bytes are in this spool's file and durable there; return its path."""
+        if self._file is None:
+            self._move_to_file()
+        assert self._file is not None
+        assert self._path is not None
+        with disk_errors():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return self._path
+
+    def close(self) -> None:
+        """Free memory and remove the file, unless a store has moved it away."""
+        if self._file is not None:
+            with suppress(OSError):
+                # Buffered bytes of a full disk cannot be written; they are not wanted any more either.
+                self._file.close()
+        if self._path is not None:
+            with suppress(OSError):
+                self._path.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _move_to_file(self) -> None:
+        with disk_errors():
+            descriptor, name = tempfile.mkstemp(suffix=_SUFFIX, dir=self._directory)
+            self._path = Path(name)
+            self._file = os.fdopen(descriptor, "w+b")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._file.write(self._buffer.getbuffer())
+        self._buffer = io.BytesIO()
+
+
+def sweep_spools(directory: Path) -> int:
+    """Remove what killed processes left in ``directory`` and return how many; files in use are locked and stay."""
+    removed = 0
+    for path in directory.glob(f"*{_SUFFIX}"):
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+            removed += 1
+    return removed
