@@ -52,6 +52,10 @@ class InvalidHeader(PacsError):
     """The bytes cannot be understood as a DICOM data set."""
 
 
+class TruncatedDataSet(InvalidHeader):
+    """The data set is truncated: it ends before it is complete."""
+
+
 class HeaderTooLarge(InvalidHeader):
     """The data set nests too deep or holds more elements than this archive parses."""
 

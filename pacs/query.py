@@ -1,4 +1,4 @@
-"""A search as data (PS3.4 C.2.2.2): every door parses to these conditions, only ``index/matching.py`` makes SQL of them."""
+"""A search as data (PS3.4 C.2.2.2): every door parses to these conditions; only ``index/matching.py`` makes SQL."""
 
 import re
 from collections.abc import Callable

@@ -139,9 +139,10 @@ def attributes_of(*levels: Level) -> tuple[Attribute, ...]:
     return tuple(attribute for attribute in ATTRIBUTES if attribute.level in levels and not attribute.sequence)
 
 
+@cache
 def snake_case(keyword: str) -> str:
     """Return a DICOM keyword in snake case: ``StudyInstanceUID`` -> ``study_instance_uid``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", keyword).lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z](?!s[A-Z])[a-z])", "_", keyword).lower()
 
 
 @cache

@@ -2,7 +2,13 @@
 
 import re
 
+# A folder store keeps its spools under this name, so no key begins with it.
+SPOOL_FOLDER = "incoming"
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_PART = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"
+_KEY = re.compile(rf"(?!{SPOOL_FOLDER}(?:/|\Z)){_PART}(?:/{_PART}){{0,15}}")
+_LONGEST_KEY = 900  # S3 allows 1024 with the store's prefix
 
 
 def blob_key(sha256: str) -> str:
@@ -15,3 +21,19 @@ def blob_key(sha256: str) -> str:
 def key_digest(key: str) -> str:
     """Return the digest that ``key`` promises for its blob's bytes."""
     return key.rsplit("/", 1)[-1]
+
+
+def is_valid_key(key: str) -> bool:
+    """Say whether ``key`` may name a blob: relative, of ASCII parts that no file system or S3 service reads otherwise.
+
+    No part begins with a dot, so neither ``..`` nor a hidden file can be named; there are no empty parts and no NULs.
+    For a key that is not valid every store answers alike: reads raise BlobNotFound, ``remove`` does nothing, and
+    ``put`` raises ValueError, for only a mistake in this program can lead there.
+    """
+    return len(key) <= _LONGEST_KEY and _KEY.fullmatch(key) is not None
+
+
+def check_key(key: str) -> None:
+    """Raise ValueError unless ``key`` may name a blob."""
+    if not is_valid_key(key):
+        raise ValueError("this is not a valid blob key")

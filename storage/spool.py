@@ -64,7 +64,7 @@ class Spool:
             return bytes(self._buffer.getbuffer()[start:end])
         with disk_errors():
             self._file.flush()
-            return os.pread(self._file.fileno(), max(0, end - start), start)
+            return pread_all(self._file.fileno(), start, end)
 
     def iter_chunks(self, start: int = 0) -> Iterator[bytes]:
         """Yield the bytes from ``start`` on in pieces of at most one MiB."""
@@ -74,7 +74,8 @@ class Spool:
     def open(self) -> BinaryIO:
         """Return a reader of its own over everything written so far; the caller closes it before ``close``."""
         if self._file is None or self._path is None:
-            return io.BytesIO(self._buffer.getbuffer())
+            # Two BytesIO over one bytes object share it until one of them writes: nothing is copied here.
+            return io.BytesIO(self._buffer.getvalue())
         with disk_errors():
             self._file.flush()
             return self._path.open("rb")
@@ -88,10 +89,14 @@ class Spool:
             sha256.update(chunk)
         return sha256.hexdigest()
 
-    def sync_to_file(self) -> Path:
-        """Make sure that the bytes are in this spool's file and durable there; return its path."""
+    def sync_to_file(self, directory: Path | None = None) -> Path:
+        """Make sure that the bytes are in this spool's file and durable there; return its path.
+
+        Bytes still in memory go to a file in ``directory``, or in the spool's own folder; if that fails they stay in
+        memory and no file is left. A file that exists stays where it is.
+        """
         if self._file is None:
-            self._move_to_file()
+            self._move_to_file(directory)
         assert self._file is not None
         assert self._path is not None
         with disk_errors():
@@ -100,14 +105,17 @@ class Spool:
         return self._path
 
     def close(self) -> None:
-        """Free memory and remove the file, unless a store has moved it away."""
-        if self._file is not None:
+        """Free memory and remove the file, unless a store has moved it away; a second ``close`` does nothing."""
+        file, path = self._file, self._path
+        self._file, self._path, self._buffer = None, None, io.BytesIO()
+        if path is not None:
+            # Unlinked while the lock is still held: a sweeper never sees it free.
             with suppress(OSError):
-                # Buffered bytes of a full disk cannot be written; they are not wanted any more either.
-                self._file.close()
-        if self._path is not None:
+                path.unlink()
+        if file is not None:
+            # Buffered bytes of a full disk cannot be written; they are not wanted any more either.
             with suppress(OSError):
-                self._path.unlink()
+                file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -115,14 +123,43 @@ class Spool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _move_to_file(self) -> None:
+    def _move_to_file(self, directory: Path | None = None) -> None:
         with disk_errors():
-            descriptor, name = tempfile.mkstemp(suffix=_SUFFIX, dir=self._directory)
-            self._path = Path(name)
-            self._file = os.fdopen(descriptor, "w+b")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            self._file.write(self._buffer.getbuffer())
-        self._buffer = io.BytesIO()
+            file, path = _create_locked(directory or self._directory)
+            try:
+                file.write(self._buffer.getbuffer())
+                file.flush()
+            except OSError:
+                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    file.close()
+                raise
+        self._file, self._path, self._buffer = file, path, io.BytesIO()
+
+
+def pread_all(descriptor: int, start: int, end: int) -> bytes:
+    """Return bytes ``start`` up to, not including, ``end`` of a file; short only where the file ends."""
+    data = os.pread(descriptor, max(0, end - start), start)
+    if len(data) >= end - start or not data:
+        return data
+    # One call gives at most 2 GiB, and network file systems may give less.
+    pieces = [data]
+    while data and (start := start + len(data)) < end:
+        data = os.pread(descriptor, end - start, start)
+        pieces.append(data)
+    return b"".join(pieces)
+
+
+def _create_locked(directory: Path) -> tuple[io.BufferedRandom, Path]:
+    """Return a new file that this process has locked, and its path."""
+    while True:
+        descriptor, name = tempfile.mkstemp(suffix=_SUFFIX, dir=directory)
+        file = os.fdopen(descriptor, "w+b")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return file, Path(name)
+        # A sweeper came between creating and locking and took the file for a dead process's.
+        file.close()
 
 
 def sweep_spools(directory: Path) -> int:

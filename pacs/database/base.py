@@ -9,6 +9,10 @@ from sqlalchemy import Connection
 T = TypeVar("T")
 
 
+class LostRace(Exception):
+    """What ``work`` had found is gone before it could use it; an engine with parallel writers runs it again."""
+
+
 class Database(Protocol):
     """An engine behind transactions. Drivers' errors leave as ``pacs.errors`` Unavailable or OutOfResources."""
 

@@ -2,11 +2,20 @@
 
 from dataclasses import dataclass
 
+from pacs.errors import OutOfResources, Unavailable
+from pacs.imaging.filemeta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, encode_file_meta
 from pacs.model import Origin
+from storage.errors import StorageFull, StorageUnavailable
 from storage.spool import Spool
 
-IMPLEMENTATION_CLASS_UID = "2.25.211843527790218304158763540921345517032"
-IMPLEMENTATION_VERSION_NAME = "PACS_1"
+__all__ = [
+    "IMPLEMENTATION_CLASS_UID",
+    "IMPLEMENTATION_VERSION_NAME",
+    "Expected",
+    "Incoming",
+    "IncomingSpool",
+    "encode_file_meta",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +27,19 @@ class Expected:
     study_instance_uid: str = ""
 
 
+class IncomingSpool(Spool):
+    """A spool as the edges see it: it fails with the archive's errors, for an edge knows nothing of storage."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Append bytes; raise OutOfResources when they outgrow the disk."""
+        try:
+            return super().write(data)
+        except StorageFull as error:
+            raise OutOfResources from error
+        except StorageUnavailable as error:
+            raise Unavailable from error
+
+
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """One DICOM file on its way in. The caller keeps and closes the spool."""
@@ -25,28 +47,3 @@ class Incoming:
     spool: Spool
     origin: Origin
     expected: Expected = Expected()
-
-
-def encode_file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
-    """Return the preamble and file meta (PS3.10 7.1) that a data set received by C-STORE is stored behind.
-
-    Deterministic, without a time or an AE title: the same data set always becomes the same bytes.
-    """
-    elements = b"".join(
-        (
-            b"\x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01",
-            _encode_short(0x0002, "UI", sop_class_uid, b"\0"),
-            _encode_short(0x0003, "UI", sop_instance_uid, b"\0"),
-            _encode_short(0x0010, "UI", transfer_syntax_uid, b"\0"),
-            _encode_short(0x0012, "UI", IMPLEMENTATION_CLASS_UID, b"\0"),
-            _encode_short(0x0013, "SH", IMPLEMENTATION_VERSION_NAME, b" "),
-        )
-    )
-    group_length = b"\x02\x00\x00\x00UL\x04\x00" + len(elements).to_bytes(4, "little")
-    return b"\0" * 128 + b"DICM" + group_length + elements
-
-
-def _encode_short(element: int, vr: str, text: str, padding: bytes) -> bytes:
-    value = text.encode("ascii", "replace")
-    value += padding * (len(value) % 2)
-    return b"\x02\x00" + element.to_bytes(2, "little") + vr.encode() + len(value).to_bytes(2, "little") + value

@@ -1,0 +1,78 @@
+"""The HTTP application: routers, the order of what surrounds them, and nothing at import time."""
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from dicomweb import admin, errors, qido, stow, wado
+from dicomweb.context import Context
+from dicomweb.middleware import HeadAsGet, NoSniffing, Unrouted
+from pacs.archive import Archive
+from pacs.model import Door, Origin
+
+DESCRIPTION = "DICOMweb (PS3.18): store, search and retrieve studies, series, instances, frames and bulk data."
+
+_EXPOSED_HEADERS = ("Content-Location", "Content-Length", "ETag", "Retry-After", "Warning")
+
+
+def create_app(
+    archive: Archive,
+    *,
+    is_ready: Callable[[], dict[str, bool]],
+    viewer: ASGIApp | None = None,
+    cors_origins: Sequence[str] = (),
+    root: str = "/dicom-web",
+    origin: Origin | None = None,
+    boundary_key: bytes = b"",
+    public_url: str = "",
+) -> FastAPI:
+    """Return an application that serves ``archive``; it can be called more than once in a process.
+
+    ``is_ready`` names what the archive is made of and whether it answers. ``viewer`` gets every path that nothing else
+    has. ``origin`` is what the settings say of objects that come in by STOW-RS. ``boundary_key`` must be the same in
+    all processes that answer for this archive; without one, each application makes its own.
+    """
+    context = Context(
+        archive,
+        root=root.rstrip("/"),
+        public_url=public_url,
+        origin=origin or Origin(Door.STOW),
+        **({"boundary_key": boundary_key} if boundary_key else {}),
+    )
+    app = FastAPI(
+        title="PACS",
+        description=DESCRIPTION,
+        version=version("pacs"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    errors.install(app)
+    routers = (stow.build_router(context), qido.build_router(context), wado.build_router(context))
+    for router in routers:
+        app.include_router(router)
+    app.include_router(admin.build_router(is_ready))
+    app.router.routes.append(
+        Route(
+            context.root + "/{rest:path}",
+            Unrouted([route for router in routers for route in router.routes]),
+            include_in_schema=False,
+        )
+    )
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(NoSniffing)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(cors_origins),
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["Accept", "Authorization", "Content-Type"],
+            expose_headers=list(_EXPOSED_HEADERS),
+        )
+    if viewer is not None:
+        app.mount("/", viewer, name="viewer")
+    return app

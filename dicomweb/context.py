@@ -1,0 +1,59 @@
+"""What every transaction of the HTTP edge needs: the archive, who asks, and where this service is."""
+
+from dataclasses import dataclass, field
+from secrets import token_bytes
+
+from starlette.requests import Request
+
+from dicomweb.media_types import MediaRange, parse_accept, parse_accept_parameter
+from pacs.access import LOCAL, Principal
+from pacs.archive import Archive
+from pacs.model import Door, Origin
+
+_PASSED_ON = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"})
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Given to every router.
+
+    ``origin`` carries what the settings say of objects that come in by STOW-RS; ``boundary_key`` is the secret that
+    multipart boundaries are derived with, the same in every process that answers for this archive. ``public_url`` is
+    where this server is for its clients; without it, they are believed.
+    """
+
+    archive: Archive
+    root: str = "/dicom-web"
+    public_url: str = ""
+    origin: Origin = Origin(Door.STOW)  # noqa: RUF009 - frozen
+    boundary_key: bytes = field(default_factory=lambda: token_bytes(32), repr=False)
+
+    def principal(self, _request: Request) -> Principal:
+        """Return on whose behalf a request acts."""
+        return LOCAL
+
+    def base_url(self, request: Request) -> str:
+        """Return the absolute address of this service as the request reached it, without a slash at its end."""
+        return (self.public_url.rstrip("/") or _origin_of(request)) + self.root
+
+
+def _origin_of(request: Request) -> str:
+    """Return scheme, host and port as the client gave them, repaired where it left out a port that it must have used.
+
+    dicomweb-client sends a Host without its port. A Host that is this very socket's address, on a request that no proxy
+    passed on, can only have been reached at the socket's port.
+    """
+    url = request.base_url
+    host, port = request.scope.get("server") or ("", None)
+    is_own = url.hostname == host or (url.hostname == "localhost" and host in ("127.0.0.1", "::1"))
+    if is_own and url.port is None and port and _PASSED_ON.isdisjoint(request.headers.keys()):
+        url = url.replace(port=port)
+    return str(url).rstrip("/")
+
+
+def accepted(request: Request) -> tuple[MediaRange, ...]:
+    """Return the media ranges that a request accepts; the query parameter goes before the header (PS3.18 8.3.3.1)."""
+    asked = request.query_params.getlist("accept")
+    if asked:
+        return parse_accept_parameter(asked)
+    return parse_accept(request.headers.getlist("accept"))

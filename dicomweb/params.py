@@ -1,0 +1,180 @@
+"""From a search's query string (PS3.18 8.3.4) to a Query, the attributes to return, and what had to be passed over.
+
+An error or a warning names a parameter, never its value: the value may be a patient's name.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from dicomweb.errors import InvalidAddress
+from pacs.errors import InvalidQuery
+from pacs.model import Level
+from pacs.query import Condition, Equals, Query, parse_condition
+from pacs.tags import BY_KEYWORD, Attribute, Matching, keyword_of, tag_of
+
+MAX_FIELDS = 1000
+MAX_INCLUDE_FIELDS = 5000
+
+_UID = re.compile(r"[0-9.]{1,64}")
+_TAG = re.compile(r"[0-9A-Fa-f]{8}")
+_NAME_TO_SHOW = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+# Parameters that mean the same for every resource (PS3.18 8.3.1 and 8.3.4); everything else is an attribute.
+_ACCEPT, _CHARSET, _INCLUDE = "accept", "charset", "includefield"
+_FUZZY, _EMPTY, _MULTIPLE = "fuzzymatching", "emptyvaluematching", "multiplevaluematching"
+_LIMIT, _OFFSET = "limit", "offset"
+_GENERAL = frozenset({_ACCEPT, _CHARSET, _INCLUDE, _FUZZY, _EMPTY, _MULTIPLE, _LIMIT, _OFFSET})
+
+FUZZY_WARNING = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A parsed search; ``included_tags`` were asked for, by includefield or by being matched."""
+
+    query: Query
+    included_tags: frozenset[str] = frozenset()
+    includes_all: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+def parse_fields(query_string: str) -> list[tuple[str, str]]:
+    """Return the fields of a query string, percent-decoded; raise InvalidQuery if it is not UTF-8 or far too long."""
+    try:
+        return parse_qsl(query_string, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise InvalidQuery("The query string is malformed.") from None
+
+
+def check_uid(uid: str) -> str:
+    """Return a UID of an address as it is; raise InvalidAddress unless it is one as far as this archive stores them."""
+    if not _UID.fullmatch(uid):
+        raise InvalidAddress("A UID in the address is malformed.")
+    return uid
+
+
+def parse_search(level: Level, address: Sequence[Condition], fields: Sequence[tuple[str, str]]) -> Search:
+    """Return the search at ``level`` that ``fields`` ask for, within what the address fixes.
+
+    Raises InvalidQuery for a value that its parameter cannot have. A parameter that is no attribute, or none that can
+    be matched, is passed over with a warning (PS3.18 8.3.4.1). Attributes of a lower level match if anything below
+    does, which is more than the standard asks for.
+    """
+    general, matches = _divide(fields)
+    empties = _parse_flag(general, _EMPTY)
+    multiples = _parse_flag(general, _MULTIPLE)
+    warnings: list[str] = [FUZZY_WARNING] if _parse_flag(general, _FUZZY) else []
+    conditions = list(address)
+    included_tags, includes_all = _parse_includes(general.get(_INCLUDE, []), warnings)
+    for attribute, values in _group(matches, warnings).items():
+        included_tags.add(tag_of(attribute.sequence or attribute.keyword))
+        condition = _build_condition(attribute, values, empties=empties, multiples=multiples)
+        if condition is not None:
+            conditions.append(condition)
+    limit = _parse_count(general, _LIMIT)
+    query = Query(level, tuple(conditions), limit=limit, offset=_parse_count(general, _OFFSET) or 0)
+    return Search(query, frozenset(included_tags), includes_all, tuple(dict.fromkeys(warnings)))
+
+
+def find_attribute(name: str) -> Attribute | None:
+    """Return the indexed attribute that a keyword, a tag or a path of them names, or None."""
+    steps = [keyword_of(step.upper()) if _TAG.fullmatch(step) else step for step in name.split(".")]
+    attribute = BY_KEYWORD.get(steps[-1])
+    if attribute is None or [attribute.sequence] * bool(attribute.sequence) != steps[:-1]:
+        return None
+    return attribute
+
+
+def _divide(fields: Sequence[tuple[str, str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    general: dict[str, list[str]] = {}
+    matches: dict[str, list[str]] = {}
+    for name, value in fields:
+        if name.lower() in _GENERAL:
+            general.setdefault(name.lower(), []).append(value)
+        else:
+            matches.setdefault(name, []).append(value)
+    return general, matches
+
+
+def _group(matches: dict[str, list[str]], warnings: list[str]) -> dict[Attribute, list[str]]:
+    """Return the values for each attribute, however it was spelled."""
+    groups: dict[Attribute, list[str]] = {}
+    for name, values in matches.items():
+        attribute = find_attribute(name)
+        if attribute is None or attribute.matching is None:
+            shown = f"The parameter {name}" if _NAME_TO_SHOW.fullmatch(name) else "A parameter"
+            warnings.append(f"{shown} is not supported for matching and has been ignored.")
+        else:
+            groups.setdefault(attribute, []).extend(values)
+    return groups
+
+
+def _build_condition(attribute: Attribute, values: list[str], *, empties: bool, multiples: bool) -> Condition | None:
+    keyword = attribute.keyword
+    if any(_CONTROL.search(value.strip(" \0")) for value in values):
+        raise InvalidQuery(f"The value for {keyword} holds control characters.")
+    values = list(dict.fromkeys(value for value in values if value.strip(" \0")))
+    if not values:
+        return None
+    if attribute.matching in (Matching.UID, Matching.CODE):
+        # Neither a UID nor a code string can hold a comma or a backslash, so either separates.
+        values = [part.strip(" \0") for value in values for part in re.split(r"[,\\]", value)]
+        text = "\\".join(value for value in values if value)
+        if attribute.matching is Matching.UID and text.strip("*"):
+            _check_uids(keyword, text)
+    elif len(values) > 1 and not multiples:
+        raise InvalidQuery(f"{keyword} is given more than once.")
+    else:
+        text = "\\".join(values)
+        if "\\" in text and not multiples and attribute.matching in (Matching.TEXT, Matching.NAME):
+            # Without multiple value matching this is one value, which nothing stored can equal (PS3.18 8.3.4.6).
+            return Equals(keyword, text)
+    if text.strip() == '""' and not empties:
+        if attribute.matching in (Matching.TEXT, Matching.NAME, Matching.CODE):
+            return Equals(keyword, text)
+        raise InvalidQuery(f"{keyword} can be matched for emptiness with {_EMPTY}=true only.")
+    return parse_condition(attribute, text)
+
+
+def _check_uids(keyword: str, text: str) -> None:
+    if text != '""' and not all(_UID.fullmatch(uid) for uid in text.split("\\")):
+        raise InvalidQuery(f"{keyword} must be a list of UIDs.")
+
+
+def _parse_includes(values: Sequence[str], warnings: list[str]) -> tuple[set[str], bool]:
+    tags: set[str] = set()
+    includes_all = False
+    names = [name.strip() for value in values for name in value.split(",")]
+    for name in names[:MAX_INCLUDE_FIELDS]:
+        # Of a path the whole sequence is returned: an item cut down to one attribute would look like another item.
+        step = name.split(".")[0]
+        if step.lower() == "all":
+            includes_all = True
+        elif _TAG.fullmatch(step):
+            tags.add(step.upper())
+        elif step:
+            try:
+                tags.add(tag_of(step))
+            except KeyError:
+                warnings.append(f"The {_INCLUDE} parameter names something that is not an attribute; it was ignored.")
+    return tags, includes_all
+
+
+def _parse_flag(general: dict[str, list[str]], name: str) -> bool:
+    values = {value.strip().lower() for value in general.get(name, [])}
+    if values - {"true", "false"} or len(values) > 1:
+        raise InvalidQuery(f"{name} must be true or false, once.")
+    return "true" in values
+
+
+def _parse_count(general: dict[str, list[str]], name: str) -> int | None:
+    values = {value.strip() for value in general.get(name, [])}
+    if not values:
+        return None
+    text = values.pop()
+    if values or not re.fullmatch(r"[0-9]{1,9}", text):
+        raise InvalidQuery(f"{name} must be a number from 0 on, once.")
+    return int(text)

@@ -1,0 +1,137 @@
+"""QIDO-RS, the Search transaction (PS3.18 10.6)."""
+
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dicomweb import dicom_json
+from dicomweb.context import Context, accepted
+from dicomweb.media_types import choose_json
+from dicomweb.params import Search, check_uid, parse_fields, parse_search
+from pacs.model import Level
+from pacs.query import Equals
+from pacs.search import Match
+from pacs.tags import ATTRIBUTES, DERIVED, keyword_of, tag_of, vr_of
+
+_MORE_WARNING = "There are additional results that can be requested."
+
+# PS3.18 Tables 10.6.3-3 to 10.6.3-5, condition "shall be present if known"; what else is returned unasked is
+# there even without a value.
+_CONDITIONAL = frozenset(
+    tag_of(keyword)
+    for keyword in (
+        "SpecificCharacterSet", "TimezoneOffsetFromUTC", "StudyDescription", "SeriesDescription",
+        "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "RequestAttributesSequence",
+        "Rows", "Columns", "BitsAllocated", "NumberOfFrames",
+    )
+)  # fmt: skip
+_ADDED_HERE = frozenset({tag_of("RetrieveURL"), tag_of("InstanceAvailability")})
+_KEYS = {
+    Level.STUDY: ("StudyInstanceUID",),
+    Level.SERIES: ("StudyInstanceUID", "SeriesInstanceUID"),
+    Level.INSTANCE: ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
+}
+_ORDER = (Level.PATIENT, Level.STUDY, Level.SERIES, Level.INSTANCE)
+
+
+def build_router(context: Context) -> APIRouter:
+    """Return the six search resources of PS3.18 Table 10.6.1-1."""
+    router = APIRouter(prefix=context.root, tags=["QIDO-RS"])
+
+    def answer(request: Request, level: Level, returned_from: Level, **uids: str) -> Response:
+        media_type = choose_json(accepted(request))
+        address = [Equals(keyword, check_uid(uid)) for keyword, uid in uids.items()]
+        search = parse_search(level, address, parse_fields(request.scope["query_string"].decode("latin-1")))
+        selection = _Selection(search, returned_from)
+        page = context.archive.search.search(
+            context.principal(request), search.query, with_header=selection.needs_header
+        )
+        warnings = [*search.warnings, *([_MORE_WARNING] if page.has_more else [])]
+        response = _build_response(page.matches, selection, context.base_url(request), media_type)
+        for warning in warnings:
+            response.headers.append("Warning", f'299 {quote(request.url.netloc, safe=":[].-")} "{warning}"')
+        return response
+
+    @router.get("/studies", summary="Search for studies", operation_id="search_for_studies")
+    def search_for_studies(request: Request) -> Response:
+        return answer(request, Level.STUDY, Level.PATIENT)
+
+    @router.get("/series", summary="Search for series", operation_id="search_for_series")
+    def search_for_series(request: Request) -> Response:
+        return answer(request, Level.SERIES, Level.PATIENT)
+
+    @router.get("/instances", summary="Search for instances", operation_id="search_for_instances")
+    def search_for_instances(request: Request) -> Response:
+        return answer(request, Level.INSTANCE, Level.PATIENT)
+
+    @router.get("/studies/{study}/series", summary="Search a study's series", operation_id="search_for_study_series")
+    def search_for_study_series(request: Request, study: str) -> Response:
+        return answer(request, Level.SERIES, Level.SERIES, StudyInstanceUID=study)
+
+    @router.get(
+        "/studies/{study}/instances", summary="Search a study's instances", operation_id="search_for_study_instances"
+    )
+    def search_for_study_instances(request: Request, study: str) -> Response:
+        return answer(request, Level.INSTANCE, Level.SERIES, StudyInstanceUID=study)
+
+    @router.get(
+        "/studies/{study}/series/{series}/instances",
+        summary="Search a series' instances",
+        operation_id="search_for_series_instances",
+    )
+    def search_for_series_instances(request: Request, study: str, series: str) -> Response:
+        return answer(request, Level.INSTANCE, Level.INSTANCE, StudyInstanceUID=study, SeriesInstanceUID=series)
+
+    return router
+
+
+class _Selection:
+    """Which attributes of a match are returned: decided once a request, applied to every match."""
+
+    def __init__(self, search: Search, returned_from: Level) -> None:
+        level = search.query.level
+        levels = _ORDER[: _ORDER.index(level) + 1]
+        own = levels[levels.index(returned_from) :]
+        known = [one for one in (*ATTRIBUTES, *DERIVED) if one.level in levels and not one.sequence]
+        # A series or instance is of no use without the keys of what holds it.
+        default = {one.tag for one in known if one.returned_by_default and one.level in own}
+        default.update(tag_of(keyword) for keyword in _KEYS[level])
+        asked = {one.tag for one in known} & search.included_tags
+        self.level = level
+        # What the index does not keep for searches is still in the header, of instances only.
+        is_indexed = search.included_tags <= {tag_of(one.keyword) for one in (*ATTRIBUTES, *DERIVED)}
+        self.needs_header = level is Level.INSTANCE and (search.includes_all or not is_indexed)
+        self._includes_all = search.includes_all
+        self._tags = sorted((default | search.included_tags) - _ADDED_HERE)
+        self._always = ((default - _CONDITIONAL) | asked) - _ADDED_HERE
+
+    def apply(self, match: Match, base: str) -> bytes:
+        """Return the answer for one match, as JSON."""
+        source = match.attributes
+        chosen = dict(source) if self._includes_all else {tag: source[tag] for tag in self._tags if tag in source}
+        for tag in self._always:
+            if tag not in chosen:
+                chosen[tag] = {"vr": vr_of(keyword_of(tag))}
+        address = base + _path_of(match, self.level)
+        chosen.update(dicom_json.element("InstanceAvailability", "ONLINE"))
+        chosen.update(dicom_json.element("RetrieveURL", address))
+        return dicom_json.with_bulk_base(dicom_json.encode(dicom_json.item(chosen)), f"{address}/bulkdata/")
+
+
+def _path_of(match: Match, level: Level) -> str:
+    path = f"/studies/{match.study_instance_uid}"
+    if level is not Level.STUDY:
+        path += f"/series/{match.series_instance_uid}"
+    if level is Level.INSTANCE:
+        path += f"/instances/{match.sop_instance_uid}"
+    return path
+
+
+def _build_response(matches: Iterable[Match], selection: _Selection, base: str, media_type: str) -> Response:
+    answers = [selection.apply(match, base) for match in matches]
+    if not answers:
+        return Response(status_code=204)
+    return Response(b"".join(dicom_json.join_array(answers)), 200, {"Cache-Control": "no-store"}, media_type)

@@ -1,0 +1,54 @@
+"""One stored instance while something is read from it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from pacs.imaging.frames import plan_frames
+from pacs.imaging.reencode import swapped_word_bytes
+from pacs.imaging.sources import RangedSource
+from pacs.imaging.syntaxes import lookup
+from pacs.imaging.transcode import Scratch, inflate
+from pacs.model import BulkValue, FrameLayout, Header
+from pacs.tags import text_of
+
+_PIXEL_DATA = "7FE00010"
+
+
+class OpenInstance:
+    """One instance while something is read from it: header, layout, bytes, and the scratch space it needed."""
+
+    def __init__(self, header: Header, layout: FrameLayout, source: RangedSource) -> None:
+        self.header = header
+        self.layout = layout
+        self.source = source
+        self.syntax = lookup(header.transfer_syntax_uid)
+        self._scratches: list[Scratch] = []
+
+    def inflate(self, scratch: Scratch) -> None:
+        """Inflate the data set and find its frames there: ranges of a deflated instance count from its beginning."""
+        self._scratches.append(scratch)
+        inflate(self.source, self.header.dataset_offset, scratch)
+        self.source = scratch
+        self.layout = plan_frames(replace(self.header, is_deflated=False), scratch)
+
+    def word_bytes(self, value: BulkValue) -> int:
+        """Return the size of the words that have to be turned around in a value; 1 in little endian."""
+        if self.syntax.is_little_endian:
+            return 1
+        bits_allocated = text_of(self.header.attributes, "BitsAllocated") if value.path == _PIXEL_DATA else ""
+        return swapped_word_bytes(value.vr, int(bits_allocated) if bits_allocated.isdecimal() else None)
+
+    def release(self) -> list[Scratch]:
+        """Return the scratch space, which is the caller's to close from now on."""
+        scratches, self._scratches = self._scratches, []
+        return scratches
+
+
+def closer(scratches: Sequence[Scratch]) -> Callable[[], None]:
+    """Return what gives all this scratch space back; calling it again does nothing."""
+
+    def close() -> None:
+        for scratch in scratches:
+            scratch.close()
+
+    return close

@@ -1,0 +1,230 @@
+"""Look-ups by UID, and a page of matches with what is derived for it, in a constant number of statements."""
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import BindParameter, Connection, bindparam, func, select
+
+from pacs.database.tables import instance, instance_header, patient, series, study
+from pacs.index.matching import build_select
+from pacs.index.metadata import read_header
+from pacs.index.records import RECORD_COLUMNS, record_of
+from pacs.model import Attributes, InstanceRecord, Level
+from pacs.query import Query
+from pacs.tags import tag_of, vr_of
+
+__all__ = ["Match", "find_instances", "has_series", "has_study", "read_header", "search"]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One answer: its attributes in ascending order of tags, and the UIDs down to the level that was asked for."""
+
+    attributes: Attributes
+    study_instance_uid: str = ""
+    series_instance_uid: str = ""
+    sop_instance_uid: str = ""
+
+
+def find_instances(
+    connection: Connection,
+    partition_id: int,
+    study_instance_uid: str,
+    series_instance_uid: str | None = None,
+    sop_instance_uid: str | None = None,
+) -> list[InstanceRecord]:
+    """Return the instances under these UIDs by series number, then instance number; those without a number last."""
+    statement = _RECORDS.where(study.c.partition_id == partition_id, study.c.study_instance_uid == study_instance_uid)
+    if series_instance_uid is not None:
+        statement = statement.where(series.c.series_instance_uid == series_instance_uid)
+    if sop_instance_uid is not None:
+        statement = statement.where(instance.c.sop_instance_uid == sop_instance_uid)
+    return [record_of(row) for row in connection.execute(statement)]
+
+
+def has_study(connection: Connection, partition_id: int, study_instance_uid: str) -> bool:
+    """Return whether the archive has such a study."""
+    parameters = {"partition_id": partition_id, "study_instance_uid": study_instance_uid}
+    return connection.execute(_STUDY, parameters).first() is not None
+
+
+def has_series(connection: Connection, partition_id: int, study_instance_uid: str, series_instance_uid: str) -> bool:
+    """Return whether the archive has such a series in this study."""
+    parameters = {
+        "partition_id": partition_id,
+        "study_instance_uid": study_instance_uid,
+        "series_instance_uid": series_instance_uid,
+    }
+    return connection.execute(_SERIES, parameters).first() is not None
+
+
+def search(
+    connection: Connection, partition_id: int, query: Query, *, with_header: bool = False
+) -> tuple[list[Match], bool]:
+    """Return one page of matches and whether more remain after it.
+
+    A match has the indexed attributes of its own level and of those above, and what is derived for them. With
+    ``with_header`` instances have every attribute of their header instead.
+    """
+    row_ids = connection.execute(build_select(partition_id, query)).scalars().all()
+    page = row_ids[: query.page_size]
+    return _matches(connection, query.level, page, with_header=with_header), len(row_ids) > len(page)
+
+
+def _matches(connection: Connection, level: Level, row_ids: Sequence[int], *, with_header: bool) -> list[Match]:
+    if not row_ids:
+        return []
+    match level:
+        case Level.PATIENT:
+            found = {row.id: orjson.loads(row.attributes) for row in _rows(connection, _PATIENT_ROWS, row_ids)}
+            return [Match(found[row_id]) for row_id in row_ids]
+        case Level.STUDY:
+            studies = _studies(connection, row_ids)
+            return [studies[row_id] for row_id in row_ids]
+        case Level.SERIES:
+            found_series = _series(connection, row_ids)
+            return [found_series[row_id] for row_id in row_ids]
+    return _instances(connection, row_ids, with_header=with_header)
+
+
+def _studies(connection: Connection, row_ids: Iterable[int]) -> dict[int, Match]:
+    """Return a match for every study, with its counts, modalities and SOP Classes."""
+    totals: dict[int, _Totals] = {}
+    rows = _rows(connection, _STUDY_ROWS, row_ids)
+    for row in _rows(connection, _TOTALS, row_ids):
+        totals.setdefault(row.study_row_id, _Totals()).add(row)
+    return {
+        row.id: Match(
+            _merge(
+                orjson.loads(row.attributes),
+                _element("StudyInstanceUID", row.study_instance_uid),
+                totals.get(row.id, _Totals()).attributes(),
+            ),
+            row.study_instance_uid,
+        )
+        for row in rows
+    }
+
+
+def _series(connection: Connection, row_ids: Iterable[int]) -> dict[int, Match]:
+    rows = _rows(connection, _SERIES_ROWS, row_ids)
+    studies = _studies(connection, {row.study_row_id for row in rows})
+    return {
+        row.id: Match(
+            _merge(
+                studies[row.study_row_id].attributes,
+                orjson.loads(row.attributes),
+                _element("SeriesInstanceUID", row.series_instance_uid),
+                _element("NumberOfSeriesRelatedInstances", row.instance_count),
+            ),
+            studies[row.study_row_id].study_instance_uid,
+            row.series_instance_uid,
+        )
+        for row in rows
+    }
+
+
+def _instances(connection: Connection, row_ids: Sequence[int], *, with_header: bool) -> list[Match]:
+    rows = {row.id: row for row in _rows(connection, _HEADER_ROWS if with_header else _SUMMARY_ROWS, row_ids)}
+    above = _series(connection, {row.series_row_id for row in rows.values()})
+    matches = []
+    for row in (rows[row_id] for row_id in row_ids):
+        placed = above[row.series_row_id]
+        own = zlib.decompress(row.attributes) if with_header else row.summary
+        uid = _element("SOPInstanceUID", row.sop_instance_uid)
+        attributes = _merge(placed.attributes, orjson.loads(own), uid)
+        matches.append(Match(attributes, placed.study_instance_uid, placed.series_instance_uid, row.sop_instance_uid))
+    return matches
+
+
+class _Totals:
+    """What is added up over the series of one study."""
+
+    def __init__(self) -> None:
+        self._modalities: set[str] = set()
+        self._sop_class_uids: set[str] = set()
+        self._series = 0
+        self._instances = 0
+
+    def add(self, row: Any) -> None:
+        """Add some series that have one modality and the same SOP Classes."""
+        if row.modality is not None:
+            self._modalities.add(row.modality)
+        self._sop_class_uids.update(row.sop_class_uids.split())
+        self._series += row.series_count
+        self._instances += int(row.instance_count)
+
+    def attributes(self) -> Attributes:
+        """Return the attributes of PS3.4 C.3.4 for the study."""
+        return {
+            **_element("InstanceAvailability", "ONLINE"),
+            **_element("ModalitiesInStudy", *sorted(self._modalities)),
+            **_element("SOPClassesInStudy", *sorted(self._sop_class_uids)),
+            **_element("NumberOfStudyRelatedSeries", self._series),
+            **_element("NumberOfStudyRelatedInstances", self._instances),
+        }
+
+
+def _element(keyword: str, *values: str | int) -> Attributes:
+    element: dict[str, Any] = {"vr": vr_of(keyword)}
+    return {tag_of(keyword): element | {"Value": list(values)} if values else element}
+
+
+def _merge(*layers: Attributes) -> Attributes:
+    """Return the layers as one data set in ascending order of tags; a later layer wins."""
+    merged: Attributes = {}
+    for layer in layers:
+        merged |= layer
+    return dict(sorted(merged.items()))
+
+
+def _rows(connection: Connection, statement: Any, row_ids: Iterable[int]) -> Sequence[Any]:
+    return connection.execute(statement, {"row_ids": list(row_ids)}).all()
+
+
+_ROW_IDS: BindParameter[Sequence[int]] = bindparam("row_ids", expanding=True)
+
+_RECORDS = (
+    select(*RECORD_COLUMNS)
+    .join_from(instance, series, instance.c.series_row_id == series.c.id)
+    .join(study, series.c.study_row_id == study.c.id)
+    .order_by(series.c.series_number.nulls_last(), series.c.id, instance.c.instance_number.nulls_last(), instance.c.id)
+)
+_STUDY = select(study.c.id).where(
+    study.c.partition_id == bindparam("partition_id"), study.c.study_instance_uid == bindparam("study_instance_uid")
+)
+_SERIES = (
+    select(series.c.id)
+    .join_from(series, study, series.c.study_row_id == study.c.id)
+    .where(
+        study.c.partition_id == bindparam("partition_id"),
+        study.c.study_instance_uid == bindparam("study_instance_uid"),
+        series.c.series_instance_uid == bindparam("series_instance_uid"),
+    )
+)
+_PATIENT_ROWS = select(patient.c.id, patient.c.attributes).where(patient.c.id.in_(_ROW_IDS))
+_STUDY_ROWS = select(study.c.id, study.c.study_instance_uid, study.c.attributes).where(study.c.id.in_(_ROW_IDS))
+_SERIES_ROWS = select(
+    series.c.id, series.c.study_row_id, series.c.series_instance_uid, series.c.instance_count, series.c.attributes
+).where(series.c.id.in_(_ROW_IDS))
+_TOTALS = (
+    select(
+        series.c.study_row_id,
+        series.c.modality,
+        series.c.sop_class_uids,
+        func.count().label("series_count"),
+        func.sum(series.c.instance_count).label("instance_count"),
+    )
+    .where(series.c.study_row_id.in_(_ROW_IDS))
+    .group_by(series.c.study_row_id, series.c.modality, series.c.sop_class_uids)
+)
+_INSTANCE_ROWS = (
+    select(instance.c.id, instance.c.series_row_id, instance.c.sop_instance_uid)
+    .join_from(instance, instance_header, instance_header.c.instance_row_id == instance.c.id)
+    .where(instance.c.id.in_(_ROW_IDS))
+)
+_SUMMARY_ROWS = _INSTANCE_ROWS.add_columns(instance_header.c.summary)
+_HEADER_ROWS = _INSTANCE_ROWS.add_columns(instance_header.c.attributes)

@@ -1,0 +1,36 @@
+"""How a row of ``instance`` with its study and series becomes an InstanceRecord."""
+
+from typing import Any
+
+from sqlalchemy import Row
+
+from pacs.database.tables import instance, series, study
+from pacs.model import InstanceRecord, Location
+
+RECORD_COLUMNS = (
+    instance.c.id,
+    study.c.study_instance_uid,
+    series.c.series_instance_uid,
+    instance.c.sop_instance_uid,
+    instance.c.sop_class_uid,
+    instance.c.transfer_syntax_uid,
+    instance.c.blob_key,
+    instance.c.blob_offset,
+    instance.c.blob_length,
+    instance.c.stored_at,
+)
+"""What a select has to ask for, so that ``record_of`` can read its rows."""
+
+
+def record_of(row: Row[*tuple[Any, ...]]) -> InstanceRecord:
+    """Return the record of a row with ``RECORD_COLUMNS``."""
+    return InstanceRecord(
+        row_id=row.id,
+        study_instance_uid=row.study_instance_uid,
+        series_instance_uid=row.series_instance_uid,
+        sop_instance_uid=row.sop_instance_uid,
+        sop_class_uid=row.sop_class_uid,
+        transfer_syntax_uid=row.transfer_syntax_uid,
+        location=Location(row.blob_key, row.blob_offset, row.blob_length),
+        stored_at=row.stored_at,
+    )

@@ -1,0 +1,156 @@
+"""The only door into the archive.
+
+The order is the promise: spooled and parsed, checked, the bytes durable in the store, one committed transaction that
+publishes them, and only then an answer that says stored. Whatever fails on the way leaves no more than a blob that
+nothing refers to, which the sweeper removes.
+"""
+
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pacs.database.base import Database
+from pacs.errors import HeaderTooLarge, InvalidHeader, OutOfResources, TruncatedDataSet, Unavailable
+from pacs.imaging.frames import encode_layout, plan_frames
+from pacs.index import rows, writer
+from pacs.ingest.header import parse_header
+from pacs.ingest.incoming import Incoming, IncomingSpool
+from pacs.ingest.outcome import Disposition, Outcome, Reason
+from pacs.ingest.publishing import Publication, publish, rejects_duplicates
+from pacs.ingest.rules import check, place
+from pacs.model import FrameLayout, Header, Location
+from pacs.tags import text_of
+from storage.base import BlobStore
+from storage.errors import BlobNotFound, StorageError, StorageFull
+from storage.keys import blob_key
+from storage.spool import Spool
+
+LOGGER = logging.getLogger(__name__)
+
+
+class Ingestor:
+    """Stores incoming objects. Any number of threads may call it at once."""
+
+    def __init__(self, database: Database, store: BlobStore, partition_id: int, spool_directory: Path) -> None:
+        self._database = database
+        self._store = store
+        self._partition_id = partition_id
+        self._spool_directory = spool_directory
+
+    def open_spool(self) -> IncomingSpool:
+        """Return an empty spool for one object; the caller closes it, whatever becomes of the object."""
+        return IncomingSpool(self._spool_directory)
+
+    def store(self, incoming: Incoming) -> Outcome:
+        """Take one object in and say what became of it; what the outcome calls stored survives a power cut.
+
+        Never raises for anything that the sender, the disk, the store or the database did.
+        """
+        try:
+            outcome = self._store_parsed(incoming)
+        except (StorageFull, OutOfResources):
+            outcome = _refuse(incoming, Reason.OUT_OF_RESOURCES)
+        except (StorageError, Unavailable):
+            LOGGER.exception("The store or the index did not answer")
+            outcome = _refuse(incoming, Reason.UNAVAILABLE)
+        if outcome.reason is not None:
+            LOGGER.info(
+                "%s from %s: %s (instance %s)%s",
+                outcome.disposition,
+                incoming.origin.calling_ae_title or incoming.origin.door,
+                outcome.reason.name,
+                outcome.sop_instance_uid,
+                "".join(f"; {warning}" for warning in outcome.warnings),
+            )
+        return outcome
+
+    def _store_parsed(self, incoming: Incoming) -> Outcome:
+        with Spool(self._spool_directory) as inflated:
+            try:
+                header = parse_header(
+                    incoming.spool,
+                    incoming.spool.size_bytes,
+                    (incoming.origin.character_set,),
+                    inflate_into=inflated,
+                )
+                layout = plan_frames(header, incoming.spool)
+            except InvalidHeader as error:
+                return _refuse(incoming, _header_reason(error), (str(error),))
+        header = place(header)
+        refusal, findings = check(header, incoming.expected)
+        if refusal is not None:
+            return _outcome(header, Disposition.REJECTED, refusal, findings)
+        return self._publish(incoming, header, layout, findings)
+
+    def _publish(self, incoming: Incoming, header: Header, layout: FrameLayout, findings: tuple[str, ...]) -> Outcome:
+        dataset_digest = incoming.spool.digest(header.dataset_offset)
+        with self._database.read() as connection:
+            existing = writer.find_existing(
+                connection, self._partition_id, text_of(header.attributes, "SOPInstanceUID")
+            )
+        if existing is not None:
+            if existing.dataset_digest == dataset_digest and self._is_stored(existing.location):
+                return _outcome(header, Disposition.DUPLICATE, None, findings)
+            if existing.dataset_digest != dataset_digest and rejects_duplicates(incoming.origin):
+                return _outcome(header, Disposition.REJECTED, Reason.DUPLICATE_REJECTED, findings)
+        location = Location(blob_key(incoming.spool.digest()), 0, incoming.spool.size_bytes)
+        self._store.put(location.blob_key, incoming.spool)
+        prepared = rows.prepare(
+            rows.NewInstance(
+                partition_id=self._partition_id,
+                header=header,
+                layout=encode_layout(layout),
+                location=location,
+                dataset_digest=dataset_digest,
+                origin=incoming.origin,
+                stored_at=datetime.now(UTC),
+            )
+        )
+        publication = Publication(prepared, location, header.transfer_syntax_uid, dataset_digest)
+        disposition = self._database.write(lambda connection: publish(connection, publication))
+        reason = {
+            Disposition.CONFLICT: Reason.CONFLICT,
+            Disposition.REJECTED: Reason.DUPLICATE_REJECTED,
+        }.get(disposition)
+        return _outcome(header, disposition, reason, findings)
+
+    def _is_stored(self, location: Location) -> bool:
+        """Whether the bytes that a duplicate would be told are safe still are: it may be the last copy there is."""
+        try:
+            self._store.stat(location.blob_key)
+        except BlobNotFound:
+            return False
+        return True
+
+
+def _header_reason(error: InvalidHeader) -> Reason:
+    match error:
+        case HeaderTooLarge():
+            return Reason.TOO_COMPLEX
+        case TruncatedDataSet():
+            return Reason.TRUNCATED
+        case _:
+            return Reason.NOT_DICOM
+
+
+def _refuse(incoming: Incoming, reason: Reason, warnings: tuple[str, ...] = ()) -> Outcome:
+    return Outcome(
+        Disposition.REJECTED,
+        reason,
+        sop_class_uid=incoming.expected.sop_class_uid,
+        sop_instance_uid=incoming.expected.sop_instance_uid,
+        study_instance_uid=incoming.expected.study_instance_uid,
+        warnings=warnings,
+    )
+
+
+def _outcome(header: Header, disposition: Disposition, reason: Reason | None, findings: tuple[str, ...]) -> Outcome:
+    return Outcome(
+        disposition,
+        reason,
+        sop_class_uid=text_of(header.attributes, "SOPClassUID"),
+        sop_instance_uid=text_of(header.attributes, "SOPInstanceUID"),
+        study_instance_uid=text_of(header.attributes, "StudyInstanceUID"),
+        series_instance_uid=text_of(header.attributes, "SeriesInstanceUID"),
+        warnings=(*findings, *header.warnings),
+    )

@@ -1,0 +1,238 @@
+"""STOW-RS (PS3.18 10.5)."""
+
+import socket
+import time
+from dataclasses import dataclass, replace
+
+import httpx
+import pytest
+
+from dicomweb.app import create_app
+from pacs.errors import OutOfResources
+from pacs.ingest.pipeline import Ingestor
+from pacs.tags import text_of, values_of
+from tests.builders import as_part10, build_ct, build_series, new_uid
+from tests.conformance.dicomweb.service import BOUNDARY, MULTIPART_DICOM, multipart_body, serving
+
+CONTENT_TYPE = {"Content-Type": MULTIPART_DICOM}
+
+
+def referenced(answer):
+    return [text_of(item, "ReferencedSOPInstanceUID") for item in values_of(answer, "ReferencedSOPSequence")]
+
+
+def failures(answer, sequence="FailedSOPSequence"):
+    return [values_of(item, "FailureReason")[0] for item in values_of(answer, sequence)]
+
+
+def test_a_stored_instance_is_named_with_its_address(http, service):
+    dataset = build_ct()
+    response = http.post("/studies", content=multipart_body(as_part10(dataset)), headers=CONTENT_TYPE)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/dicom+json"
+    answer = response.json()
+    (item,) = values_of(answer, "ReferencedSOPSequence")
+    study = f"{service}/studies/{dataset.StudyInstanceUID}"
+    assert text_of(answer, "RetrieveURL") == study
+    assert text_of(item, "ReferencedSOPClassUID") == dataset.SOPClassUID
+    assert text_of(item, "ReferencedSOPInstanceUID") == dataset.SOPInstanceUID
+    address = f"{study}/series/{dataset.SeriesInstanceUID}/instances/{dataset.SOPInstanceUID}"
+    assert text_of(item, "RetrieveURL") == address
+    assert values_of(item, "WarningReason") == []
+    assert failures(answer) == []
+    assert http.get(address).status_code == 200
+
+
+def test_every_part_is_stored(store, http):
+    series = build_series(5)
+    answer = store(*series)
+    assert referenced(answer) == [dataset.SOPInstanceUID for dataset in series]
+    assert len(http.get("/instances").json()) == 5
+
+
+def test_instances_of_several_studies_have_no_common_address(store):
+    assert values_of(store(build_ct(), build_ct()), "RetrieveURL") == []
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        f"multipart/related; type=application/dicom; boundary={BOUNDARY}",
+        f'multipart/related; boundary="{BOUNDARY}"; type="application/dicom"',
+        f"multipart/related; boundary={BOUNDARY}",
+        f'Multipart/Related;TYPE="Application/DICOM";BOUNDARY={BOUNDARY}',
+        f'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2; boundary={BOUNDARY}',
+    ],
+)
+def test_spellings_of_the_content_type(http, content_type):
+    body = multipart_body(as_part10(build_ct()))
+    assert http.post("/studies", content=body, headers={"Content-Type": content_type}).status_code == 200
+
+
+def test_a_single_part_body_is_one_instance(http):
+    dataset = build_ct()
+    headers = {"Content-Type": "application/dicom"}
+    response = http.post(f"/studies/{dataset.StudyInstanceUID}", content=as_part10(dataset), headers=headers)
+    assert response.status_code == 200
+    assert referenced(response.json()) == [dataset.SOPInstanceUID]
+
+
+def test_a_body_without_a_length_is_taken(http):
+    body = multipart_body(*map(as_part10, build_series(3)))
+    chunks = (body[i : i + 999] for i in range(0, len(body), 999))
+    response = http.post("/studies", content=chunks, headers=CONTENT_TYPE)
+    assert response.status_code == 200
+    assert len(referenced(response.json())) == 3
+
+
+def test_an_object_larger_than_memory_spooling_comes_back_as_it_was_sent(http, parts):
+    dataset = build_ct(PixelData=bytes(range(256)) * 4 * 1024 * 20, Rows=1024, Columns=5120)
+    file = as_part10(dataset)
+    assert len(file) > 16 * 1024 * 1024
+    assert http.post("/studies", content=multipart_body(file), headers=CONTENT_TYPE).status_code == 200
+    accept = {"Accept": "application/dicom; transfer-syntax=*"}
+    path = f"/studies/{dataset.StudyInstanceUID}/series/{dataset.SeriesInstanceUID}/instances/{dataset.SOPInstanceUID}"
+    assert http.get(path, headers=accept).content == file
+    assert list(parts.spool_directory.glob("*.spool")) == []
+
+
+def test_the_same_instance_again_is_a_plain_success(store):
+    dataset = build_ct()
+    store(dataset)
+    assert referenced(store(dataset)) == [dataset.SOPInstanceUID]
+
+
+def test_another_data_set_under_a_stored_uid_is_a_warning(store):
+    dataset = build_ct()
+    store(dataset)
+    dataset.StudyDescription = "Corrected"
+    (item,) = values_of(store(dataset, status=202), "ReferencedSOPSequence")
+    assert values_of(item, "WarningReason") == [0xB000]
+
+
+def test_a_study_other_than_the_addressed_one_fails_that_instance_only(store):
+    right, wrong = build_ct(), build_ct()
+    answer = store(right, wrong, path=f"/studies/{right.StudyInstanceUID}", status=202)
+    assert referenced(answer) == [right.SOPInstanceUID]
+    assert failures(answer) == [0xA900]
+    (item,) = values_of(answer, "FailedSOPSequence")
+    assert text_of(item, "ReferencedSOPInstanceUID") == wrong.SOPInstanceUID
+
+
+def test_nothing_stored_is_a_conflict(store):
+    answer = store(build_ct(), path=f"/studies/{new_uid()}", status=409)
+    assert failures(answer) == [0xA900]
+    assert values_of(answer, "ReferencedSOPSequence") == []
+
+
+def test_what_is_not_dicom_fails_without_a_reference(store):
+    answer = store(b"GIF89a" * 100, status=409)
+    assert failures(answer, "OtherFailuresSequence") == [0xC000]
+    assert failures(answer) == []
+
+
+def test_bad_objects_among_good_ones_fail_alone(store):
+    good, bad = build_ct(), build_ct()
+    bad_uid = as_part10(bad).replace(bad.SOPInstanceUID.encode(), b"x" * len(bad.SOPInstanceUID))
+    answer = store(as_part10(good), bad_uid, b"", as_part10(build_ct())[:500], status=202)
+    assert referenced(answer) == [good.SOPInstanceUID]
+    assert len(failures(answer) + failures(answer, "OtherFailuresSequence")) == 3
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Content-Type": "application/json"},
+        {"Content-Type": "multipart/form-data; boundary=x"},
+        {"Content-Type": 'multipart/related; type="application/dicom+json"; boundary=x'},
+        {"Content-Type": "nonsense"},
+        {**CONTENT_TYPE, "Content-Encoding": "gzip"},
+    ],
+)
+def test_another_kind_of_body_is_an_unsupported_media_type(http, headers):
+    response = http.post("/studies", content=multipart_body(as_part10(build_ct())), headers=headers)
+    assert response.status_code == 415
+    assert http.get("/instances").status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (MULTIPART_DICOM, b""),
+        (MULTIPART_DICOM, b"--other\r\n\r\nx\r\n--other--"),
+        (MULTIPART_DICOM, f"--{BOUNDARY}--".encode()),
+        (MULTIPART_DICOM, f"--{BOUNDARY}\r\nno colon\r\n\r\nx\r\n--{BOUNDARY}--".encode()),
+        (MULTIPART_DICOM, f"--{BOUNDARY}\r\nContent-Transfer-Encoding: base64\r\n\r\nx\r\n--{BOUNDARY}--".encode()),
+        ("multipart/related; type=application/dicom", b"x"),
+        (f"multipart/related; type=application/dicom; boundary={'x' * 71}", b"x"),
+        ("application/dicom", b""),
+    ],
+)
+def test_a_broken_body_is_a_bad_request(http, content_type, body):
+    response = http.post("/studies", content=body, headers={"Content-Type": content_type})
+    assert response.status_code == 400
+    assert http.get("/instances").status_code == 204
+
+
+def test_what_came_whole_before_the_body_broke_is_stored_and_said_so(http):
+    whole, cut = build_ct(), build_ct()
+    body = multipart_body(as_part10(whole), as_part10(cut))[:-300]
+    response = http.post("/studies", content=body, headers=CONTENT_TYPE)
+    assert response.status_code == 400
+    answer = response.json()
+    assert referenced(answer) == [whole.SOPInstanceUID]
+    assert len(failures(answer, "OtherFailuresSequence")) == 1
+    found = http.get("/instances").json()
+    assert [text_of(match, "SOPInstanceUID") for match in found] == [whole.SOPInstanceUID]
+
+
+@dataclass
+class FullAfter:
+    """The real pipeline on a disk that takes a number of objects and no more."""
+
+    ingest: Ingestor
+    objects: int
+
+    def open_spool(self):
+        self.objects -= 1
+        if self.objects < 0:
+            raise OutOfResources
+        return self.ingest.open_spool()
+
+    def store(self, incoming):
+        return self.ingest.store(incoming)
+
+
+def test_no_room_is_service_unavailable_and_names_what_was_stored(archive):
+    series = build_series(20)
+    full = replace(archive, ingest=FullAfter(archive.ingest, 2))
+    with serving(create_app(full, is_ready=dict)) as address:
+        body = multipart_body(*map(as_part10, series))
+        response = httpx.post(f"{address}/dicom-web/studies", content=body, headers=CONTENT_TYPE)
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) > 0
+    assert referenced(response.json()) == [dataset.SOPInstanceUID for dataset in series[:2]]
+    assert failures(response.json(), "OtherFailuresSequence") == [0xA700]
+
+
+def test_a_sender_that_hangs_up_leaves_nothing_half_stored(service, http, parts, store):
+    url = httpx.URL(service)
+    body = multipart_body(as_part10(build_ct(PixelData=bytes(24 * 1024 * 1024), Rows=4096, Columns=3072)))
+    with socket.create_connection((url.host, url.port)) as connection:
+        head = f"POST {url.path}/studies HTTP/1.1\r\nHost: x\r\nContent-Type: {MULTIPART_DICOM}\r\n"
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
+        connection.sendall(body[: 20 * 1024 * 1024])
+    deadline = time.monotonic() + 20
+    store(build_ct())
+    while list(parts.spool_directory.glob("*.spool")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert list(parts.spool_directory.glob("*.spool")) == []
+    assert len(http.get("/instances").json()) == 1
+
+
+@pytest.mark.parametrize("study", ["abc", "1.2.3x", "1" * 65, "1%00", "1%2F..", "1%5C2"])
+def test_a_malformed_study_in_the_address_is_a_bad_request(http, study):
+    response = http.post(f"/studies/{study}", content=multipart_body(as_part10(build_ct())), headers=CONTENT_TYPE)
+    assert response.status_code in (400, 404, 405)
+    assert http.get("/instances").status_code == 204

@@ -1,0 +1,291 @@
+"""WADO-RS (PS3.18 10.4)."""
+
+from io import BytesIO
+
+import httpx
+import pydicom
+import pytest
+from pydicom import uid
+
+from dicomweb.app import create_app
+from pacs.tags import tag_of, text_of, values_of
+from tests.builders import (
+    as_part10,
+    build_ct,
+    build_encapsulated,
+    build_multiframe,
+    build_pdf,
+    build_series,
+    build_sr,
+    new_uid,
+)
+from tests.conformance.dicomweb.service import parse_parts, serving
+
+ANY_SYNTAX = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
+EXPLICIT = "1.2.840.10008.1.2.1"
+IMPLICIT = "1.2.840.10008.1.2"
+
+
+def path_of(dataset):
+    return f"/studies/{dataset.StudyInstanceUID}/series/{dataset.SeriesInstanceUID}/instances/{dataset.SOPInstanceUID}"
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, uid.ExplicitVRBigEndian, uid.DeflatedExplicitVRLittleEndian])
+def test_an_instance_in_any_syntax_is_the_file_that_was_sent(http, store, service, syntax):
+    dataset = build_ct()
+    file = as_part10(dataset, syntax)
+    store(file)
+    ((headers, body),) = parse_parts(http.get(path_of(dataset), headers=ANY_SYNTAX))
+    assert body == file
+    assert headers["Content-Type"] == f"application/dicom; transfer-syntax={syntax}"
+    assert headers["Content-Location"] == service + path_of(dataset)
+
+
+def test_an_instance_without_a_syntax_is_explicit_little_endian(http, store):
+    dataset = build_ct()
+    store(as_part10(dataset, IMPLICIT))
+    ((headers, body),) = parse_parts(http.get(path_of(dataset)))
+    assert headers["Content-Type"] == f"application/dicom; transfer-syntax={EXPLICIT}"
+    read = pydicom.dcmread(BytesIO(body))
+    assert read.file_meta.TransferSyntaxUID == EXPLICIT
+    assert read.PixelData == dataset.PixelData
+    assert read.PatientName == dataset.PatientName
+
+
+def test_an_instance_alone_is_a_single_part_if_asked_so(http, store):
+    dataset = build_ct()
+    file = as_part10(dataset)
+    store(file)
+    response = http.get(path_of(dataset), headers={"Accept": "application/dicom; transfer-syntax=*"})
+    assert response.content == file
+    assert response.headers["content-type"] == f"application/dicom; transfer-syntax={EXPLICIT}"
+    assert int(response.headers["content-length"]) == len(file)
+
+
+def test_studies_and_series_are_all_their_instances(http, store):
+    series = build_series(4)
+    other = build_ct(StudyInstanceUID=series[0].StudyInstanceUID)
+    store(*series, other, build_ct())
+    study = f"/studies/{other.StudyInstanceUID}"
+    found = parse_parts(http.get(study, headers=ANY_SYNTAX))
+    assert sorted(body for _, body in found) == sorted(map(as_part10, [*series, other]))
+    found = parse_parts(http.get(f"{study}/series/{series[0].SeriesInstanceUID}", headers=ANY_SYNTAX))
+    assert [body for _, body in found] == list(map(as_part10, series))
+
+
+def test_the_same_question_gives_the_same_bytes(http, store):
+    series = build_series(3)
+    store(*series)
+    study = f"/studies/{series[0].StudyInstanceUID}"
+    assert http.get(study, headers=ANY_SYNTAX).content == http.get(study, headers=ANY_SYNTAX).content
+
+
+@pytest.mark.parametrize("suffix", ["", "/metadata"])
+def test_what_is_not_there_is_not_found(http, store, suffix):
+    dataset = build_ct()
+    store(dataset)
+    study, series = f"/studies/{dataset.StudyInstanceUID}", f"/series/{dataset.SeriesInstanceUID}"
+    paths = [
+        f"/studies/{new_uid()}",
+        f"{study}/series/{new_uid()}",
+        f"/studies/{new_uid()}{series}",
+        f"{study}{series}/instances/{new_uid()}",
+        f"{study}/series/{new_uid()}/instances/{dataset.SOPInstanceUID}",
+    ]
+    for path in paths:
+        response = http.get(path + suffix)
+        assert response.status_code == 404
+        assert response.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("path", ["/studies/x", "/studies/1.2/series/..", "/studies/1.2/series/1.3/instances/1_2"])
+@pytest.mark.parametrize("suffix", ["", "/metadata"])
+def test_malformed_uids_are_bad_requests(http, path, suffix):
+    assert http.get(path.replace("..", "%2E%2E.x") + suffix).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "accept", ["text/html", 'multipart/related; type="image/png"', 'multipart/related; type="application/dicom+xml"']
+)
+def test_forms_that_are_not_given_are_not_acceptable(http, store, accept):
+    dataset = build_ct()
+    store(dataset)
+    for suffix in ("", "/metadata", "/frames/1"):
+        assert http.get(path_of(dataset) + suffix, headers={"Accept": accept}).status_code == 406
+
+
+def test_a_study_is_never_a_single_part(http, store):
+    dataset = build_ct()
+    store(dataset)
+    response = http.get(f"/studies/{dataset.StudyInstanceUID}", headers={"Accept": "application/dicom"})
+    assert response.status_code == 406
+
+
+def test_metadata_at_every_level(http, store):
+    series = build_series(3)
+    store(*series)
+    study = f"/studies/{series[0].StudyInstanceUID}"
+    for path, count in (
+        (study, 3),
+        (f"{study}/series/{series[0].SeriesInstanceUID}", 3),
+        (path_of(series[1]), 1),
+    ):
+        response = http.get(f"{path}/metadata")
+        assert response.headers["content-type"] == "application/dicom+json"
+        assert len(response.json()) == count
+    (item,) = response.json()
+    expected = series[1].to_json_dict(suppress_invalid_tags=True)
+    for tag, element in expected.items():
+        if tag != tag_of("PixelData"):
+            assert item[tag] == element
+
+
+def test_bulk_data_addresses_are_absolute_and_work(http, store, service):
+    dataset = build_ct(PatientComments='"BulkDataURI":"x')
+    store(dataset)
+    (item,) = http.get(f"{path_of(dataset)}/metadata").json()
+    address = item[tag_of("PixelData")]["BulkDataURI"]
+    assert address.startswith(service + path_of(dataset) + "/")
+    assert text_of(item, "PatientComments") == '"BulkDataURI":"x'
+    response = http.get(address)
+    assert response.content == dataset.PixelData
+    assert response.headers["content-type"].startswith("application/octet-stream")
+    accept = {"Accept": 'multipart/related; type="application/octet-stream"'}
+    ((_, body),) = parse_parts(http.get(address, headers=accept))
+    assert body == dataset.PixelData
+
+
+def test_a_document_comes_as_bulk_data(http, store):
+    document = b"%PDF-1.4\n" + b"x" * 20_000
+    dataset = build_pdf(document)
+    store(dataset)
+    (item,) = http.get(f"{path_of(dataset)}/metadata").json()
+    assert http.get(item[tag_of("EncapsulatedDocument")]["BulkDataURI"]).content == dataset.EncapsulatedDocument
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("00080008", 404),
+        ("7FE00011", 404),
+        ("x", 400),
+        ("%2E%2E/%2E%2E", 400),
+        ("7FE00010/0", 400),
+        ("40000000/0/1", 400),
+    ],
+)
+def test_bulk_data_that_is_not_there(http, store, path, status):
+    dataset = build_ct()
+    store(dataset)
+    assert http.get(f"{path_of(dataset)}/bulkdata/{path}").status_code == status
+
+
+def test_native_frames_in_the_order_asked_for(http, store):
+    dataset = build_multiframe(5)
+    store(as_part10(dataset, IMPLICIT))
+    size = len(dataset.PixelData) // 5
+    response = http.get(f"{path_of(dataset)}/frames/3,1,5")
+    found = parse_parts(response)
+    assert [body for _, body in found] == [dataset.PixelData[(n - 1) * size : n * size] for n in (3, 1, 5)]
+    assert {headers["Content-Type"] for headers, _ in found} == {
+        f"application/octet-stream; transfer-syntax={EXPLICIT}"
+    }
+    assert found[0][0]["Content-Location"].endswith("/frames/3")
+    alone = http.get(f"{path_of(dataset)}/frames/3")
+    assert int(alone.headers["content-length"]) == len(alone.content)
+
+
+def test_a_frame_alone_is_a_single_part_if_asked_so(http, store):
+    dataset = build_ct()
+    store(dataset)
+    response = http.get(f"{path_of(dataset)}/frames/1", headers={"Accept": "application/octet-stream"})
+    assert response.content == dataset.PixelData
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("multipart/related; type=image/jpeg; transfer-syntax={}", "image/jpeg"),
+        ("multipart/related; type=application/octet-stream; transfer-syntax=*", "application/octet-stream"),
+        ('multipart/related; type="*/*"; transfer-syntax=*', "image/jpeg"),
+        ("multipart/related; type=image/*; transfer-syntax=*", "image/jpeg"),
+        (
+            "multipart/related; type=image/jls, multipart/related; type=image/jpeg; transfer-syntax={};q=0.5",
+            "image/jpeg",
+        ),
+    ],
+)
+def test_encapsulated_frames_are_the_fragments_as_stored(http, store, accept, content_type):
+    frames = [b"\xff\xd8first!\xff\xd9", b"\xff\xd8second\xff\xd9"]
+    dataset = build_encapsulated(frames)
+    store(as_part10(dataset, uid.JPEGBaseline8Bit))
+    headers = {"Accept": accept.format(uid.JPEGBaseline8Bit)}
+    found = parse_parts(http.get(f"{path_of(dataset)}/frames/1,2", headers=headers))
+    assert [body for _, body in found] == frames
+    assert found[0][0]["Content-Type"] == f"{content_type}; transfer-syntax={uid.JPEGBaseline8Bit}"
+
+
+@pytest.mark.parametrize(
+    ("frames", "status"),
+    [("0", 400), ("x", 400), ("1,,2", 400), ("-1", 400), ("1.5", 400), ("9999999999", 400), ("6", 404), ("1,6", 404)],
+)
+def test_frame_lists_that_cannot_be_answered(http, store, frames, status):
+    dataset = build_multiframe(5)
+    store(dataset)
+    assert http.get(f"{path_of(dataset)}/frames/{frames}").status_code == status
+
+
+def test_an_object_without_pixels_has_no_frames(http, store):
+    dataset = build_sr()
+    store(dataset)
+    assert http.get(f"{path_of(dataset)}/frames/1").status_code == 404
+
+
+@pytest.mark.parametrize("suffix", ["", "/metadata", "/frames/1"])
+def test_head_is_get_without_the_body(http, store, suffix):
+    dataset = build_ct()
+    store(dataset)
+    path = path_of(dataset) + suffix
+    head, get = http.head(path), http.get(path)
+    assert head.status_code == get.status_code == 200
+    assert head.content == b""
+    assert head.headers["content-type"] == get.headers["content-type"]
+    assert head.headers.get("content-length") == get.headers.get("content-length")
+    assert http.head(f"/studies/{new_uid()}").status_code == 404
+
+
+def test_values_of_a_match_are_values_of_the_metadata(http, store):
+    dataset = build_ct()
+    store(dataset)
+    (match,) = http.get("/instances").json()
+    (item,) = http.get(f"{path_of(dataset)}/metadata").json()
+    for keyword in ("PatientName", "PatientID", "StudyDate", "Modality", "SOPClassUID", "Rows"):
+        assert values_of(match, keyword) == values_of(item, keyword)
+
+
+@pytest.mark.parametrize(
+    ("headers", "base"),
+    [
+        ({"Host": "127.0.0.1"}, "http://127.0.0.1:{port}"),
+        ({"Host": "localhost"}, "http://localhost:{port}"),
+        ({"Host": "pacs.example:8443"}, "http://pacs.example:8443"),
+        ({"Host": "pacs.example"}, "http://pacs.example"),
+        ({"Host": "localhost", "X-Forwarded-For": "192.0.2.1"}, "http://localhost"),
+        ({"Host": "pacs.example", "X-Forwarded-Proto": "https"}, "https://pacs.example"),
+    ],
+)
+def test_addresses_are_the_ones_the_client_used(http, store, headers, base):
+    dataset = build_ct()
+    store(dataset)
+    (item,) = http.get(f"{path_of(dataset)}/metadata", headers=headers).json()
+    expected = base.format(port=http.base_url.port) + f"/dicom-web{path_of(dataset)}/bulkdata/7FE00010"
+    assert item[tag_of("PixelData")]["BulkDataURI"] == expected
+
+
+def test_a_public_address_goes_before_what_the_client_used(archive, store):
+    dataset = build_ct()
+    store(dataset)
+    app = create_app(archive, is_ready=dict, public_url="https://pacs.example/")
+    with serving(app) as address:
+        (match,) = httpx.get(f"{address}/dicom-web/studies").json()
+    assert text_of(match, "RetrieveURL") == f"https://pacs.example/dicom-web/studies/{dataset.StudyInstanceUID}"

@@ -1,0 +1,151 @@
+import multiprocessing
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from pacs.database.base import Database
+from pacs.database.opener import open_database
+from pacs.database.sqlite import SqliteDatabase
+from pacs.errors import InvalidSetting, OutOfResources, Unavailable
+from tests.contract.database import DatabaseContract, count, run_in_threads
+
+
+class TestSqlite(DatabaseContract):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path}/new folder/index.sqlite"
+
+    def test_writes_that_wait_together_share_one_commit_and_fail_alone(self, database: Database) -> None:
+        entered, gate = threading.Event(), threading.Event()
+
+        def hold(connection):
+            entered.set()
+            gate.wait(30)
+
+        def note(connection, number):
+            connection.execute(text(f"INSERT INTO tally VALUES ({number})"))
+            if number % 3 == 0:
+                raise LookupError(number)
+            return number
+
+        database.write(lambda connection: connection.execute(text("CREATE TABLE tally (number INTEGER)")))
+        holder = threading.Thread(target=database.write, args=(hold,))
+        holder.start()
+        entered.wait(30)
+        release = threading.Timer(0.2, gate.set)
+        release.start()
+        results = run_in_threads(30, lambda number: database.write(lambda connection: note(connection, number)))
+        holder.join()
+        assert [isinstance(result, LookupError) for result in results] == [number % 3 == 0 for number in range(30)]
+        assert [result for result in results if isinstance(result, int)] == [n for n in range(30) if n % 3]
+        with database.read() as connection:
+            rows = connection.execute(text("SELECT number FROM tally ORDER BY number")).scalars().all()
+        assert rows == [number for number in range(30) if number % 3]
+
+    def test_a_reader_cannot_write(self, database: Database) -> None:
+        with pytest.raises(Unavailable), database.read() as connection:
+            connection.execute(text("DELETE FROM change"))
+
+    def test_every_commit_is_synchronous(self, database: Database) -> None:
+        def settings(connection):
+            names = ("synchronous", "journal_mode", "foreign_keys")
+            return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
+
+        assert database.write(settings) == [2, "wal", 1]
+
+    def test_a_write_inside_a_write_is_a_mistake_that_is_told(self, database: Database) -> None:
+        with pytest.raises(RuntimeError, match="inside"):
+            database.write(lambda connection: database.write(lambda inner: None))
+
+    def test_a_closed_database_takes_no_writes(self, url: str) -> None:
+        closed = open_database(url)
+        closed.migrate()
+        closed.close()
+        closed.close()
+        with pytest.raises(Unavailable):
+            closed.write(lambda connection: None)
+
+    def test_writers_of_several_processes_take_turns(self, database: Database, url: str) -> None:
+        database.write(lambda connection: connection.execute(text("CREATE TABLE tally (number INTEGER)")))
+        context = multiprocessing.get_context("spawn")
+        processes = [context.Process(target=_add_numbers, args=(url, 40)) for _ in range(2)]
+        for process in processes:
+            process.start()
+        run_in_threads(4, lambda number: _add(database, 10))
+        for process in processes:
+            process.join(60)
+        assert [process.exitcode for process in processes] == [0, 0]
+        assert count(database, "tally") == 120
+
+
+def _add_numbers(url: str, how_many: int) -> None:
+    database = open_database(url)
+    _add(database, how_many)
+    database.close()
+
+
+def _add(database: Database, how_many: int) -> None:
+    for _ in range(how_many):
+        database.write(lambda connection: connection.execute(text("INSERT INTO tally VALUES (1)")) and None)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    if os.geteuid() != 0 or mount is None:
+        pytest.skip("only root can mount a small tmpfs")
+    mounted = subprocess.run([mount, "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("this machine lets nobody mount a tmpfs")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_and_writing_resumes_when_there_is_room(small_disk: Path) -> None:
+    database = SqliteDatabase(small_disk / "index.sqlite")
+    database.migrate()
+    ballast = small_disk / "ballast"
+
+    def note(connection) -> None:
+        connection.execute(text("INSERT INTO conflict_note VALUES (:text)"), {"text": "x" * 20_000})
+
+    database.write(lambda connection: connection.execute(text("CREATE TABLE conflict_note (text TEXT)")) and None)
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
+    stored = 0
+
+    def fill() -> None:
+        nonlocal stored
+        for _ in range(100):
+            database.write(note)
+            stored += 1
+
+    with pytest.raises(OutOfResources):
+        fill()
+    results = run_in_threads(4, lambda number: database.write(note))
+    assert {type(result) for result in results} <= {OutOfResources, type(None)}
+    stored += results.count(None)
+    assert count(database, "conflict_note") == stored
+    ballast.unlink()
+    database.write(note)
+    assert count(database, "conflict_note") == stored + 1
+    database.close()
+
+
+@pytest.mark.parametrize("url", ["", "sqlite://", "sqlite:///", "mysql://u:secret@h/d", "/path", "sqlite:relative"])
+def test_an_address_of_no_known_engine_is_one_sentence_without_its_password(url: str) -> None:
+    with pytest.raises(InvalidSetting) as error:
+        open_database(url)
+    assert "secret" not in str(error.value)

@@ -1,0 +1,79 @@
+"""The archive as a process, the way an administrator starts it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+
+@dataclass
+class ArchiveProcess:
+    process: subprocess.Popen
+    http_port: int
+    dicom_port: int
+    log: Path
+    data_dir: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def dicomweb(self) -> str:
+        return f"{self.url}/dicom-web"
+
+    def kill(self) -> None:
+        """The power cut: no signal handler runs."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextmanager
+def serving(data_dir: Path, **environment: str) -> Iterator[ArchiveProcess]:
+    """Run ``pacs serve`` on free ports until the block ends; it is ready when the block starts."""
+    ports = free_port(), free_port()
+    log = data_dir.parent / f"{data_dir.name}.{ports[0]}.log"
+    command = [sys.executable, "-m", "pacs.cli.main", "serve", "--data-dir", str(data_dir)]
+    command += ["--http-port", str(ports[0]), "--dicom-port", str(ports[1])]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | environment, start_new_session=True
+        )
+    running = ArchiveProcess(process, *ports, log, data_dir)
+    try:
+        _wait_until_ready(running)
+        yield running
+    finally:
+        if process.poll() is None:
+            running.kill()
+
+
+def _wait_until_ready(running: ArchiveProcess) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert running.process.poll() is None, running.log.read_text()
+        try:
+            if httpx.get(f"{running.url}/readyz", timeout=2).status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError(running.log.read_text())

@@ -1,0 +1,144 @@
+"""What becomes of an object: stored, known already, in conflict, or refused."""
+
+import pytest
+
+from pacs.access import LOCAL
+from pacs.index import changes, conflicts
+from pacs.ingest.incoming import Expected, Incoming
+from pacs.ingest.outcome import Disposition, Reason
+from pacs.model import CLINICAL_PARTITION, ChangeKind, Cursor, Door, DuplicatePolicy, Origin
+from tests.builders import as_part10, build_ct
+
+ORIGIN = Origin(Door.IMPORT)
+
+
+def store(archive, data, origin=ORIGIN, expected=None):
+    with archive.ingest.open_spool() as spool:
+        spool.write(data)
+        return archive.ingest.store(Incoming(spool, origin, expected or Expected()))
+
+
+def all_blobs(parts):
+    return [parts.store.open(key).read() for key in parts.store.iter_keys()]
+
+
+def kinds(parts):
+    with parts.database.read() as connection:
+        return [change.kind for change in changes.read_after(connection, CLINICAL_PARTITION, Cursor(), 100)]
+
+
+def open_conflicts(parts):
+    with parts.database.read() as connection:
+        return list(conflicts.iter_conflicts(connection, CLINICAL_PARTITION))
+
+
+def test_stored_bytes_are_the_received_bytes(parts):
+    data = as_part10(build_ct())
+    assert store(parts.archive, data).disposition is Disposition.STORED
+    assert all_blobs(parts) == [data]
+
+
+def test_stored_object_is_one_change(parts):
+    store(parts.archive, as_part10(build_ct()))
+    assert kinds(parts) == [ChangeKind.INSTANCE_STORED]
+
+
+def test_same_object_again_is_a_success_that_changes_nothing(parts):
+    data = as_part10(build_ct())
+    store(parts.archive, data)
+    outcome = store(parts.archive, data)
+    assert (outcome.disposition, outcome.reason) == (Disposition.DUPLICATE, None)
+    assert kinds(parts) == [ChangeKind.INSTANCE_STORED]
+
+
+def test_same_data_set_behind_another_file_meta_is_the_same_object(parts):
+    dataset = build_ct()
+    data = as_part10(dataset)
+    store(parts.archive, data)
+    other = b"II*\0".ljust(128, b"\0") + data[128:]
+    assert store(parts.archive, other).disposition is Disposition.DUPLICATE
+
+
+def test_resend_heals_an_instance_whose_blob_was_lost(parts):
+    data = as_part10(build_ct())
+    store(parts.archive, data)
+    (key,) = parts.store.iter_keys()
+    parts.store.remove(key)
+    assert store(parts.archive, data).disposition is Disposition.DUPLICATE
+    assert all_blobs(parts) == [data]
+
+
+def test_resend_behind_another_file_meta_heals_a_lost_blob_too(parts):
+    data = as_part10(build_ct())
+    outcome = store(parts.archive, data)
+    (key,) = parts.store.iter_keys()
+    parts.store.remove(key)
+    other = b"II*\0".ljust(128, b"\0") + data[128:]
+    assert store(parts.archive, other).disposition is Disposition.DUPLICATE
+    (record,) = parts.archive.retrieve.find_instances(LOCAL, outcome.study_instance_uid)
+    assert parts.store.open(record.location.blob_key).read() == other
+
+
+@pytest.mark.parametrize(
+    ("policy", "answering"), [(DuplicatePolicy.KEEP_FIRST, "First"), (DuplicatePolicy.REPLACE, "Second")]
+)
+def test_other_data_set_under_the_same_uid_is_kept_beside_the_first(parts, policy, answering):
+    origin = Origin(Door.DIMSE, duplicate_policy=policy)
+    first = build_ct(StudyDescription="First")
+    store(parts.archive, as_part10(first), origin)
+    first.StudyDescription = "Second"
+    outcome = store(parts.archive, as_part10(first), origin)
+    assert (outcome.disposition, outcome.reason) == (Disposition.CONFLICT, Reason.CONFLICT)
+    assert len(all_blobs(parts)) == 2
+    assert len(open_conflicts(parts)) == 1
+    (record,) = parts.archive.retrieve.find_instances(LOCAL, outcome.study_instance_uid)
+    assert answering.encode() in parts.store.open(record.location.blob_key).read()
+
+
+def test_conflicting_copy_sent_again_is_not_listed_twice(parts):
+    first = build_ct()
+    store(parts.archive, as_part10(first))
+    first.StudyDescription = "Other"
+    for _ in range(3):
+        assert store(parts.archive, as_part10(first)).reason is Reason.CONFLICT
+    assert len(open_conflicts(parts)) == 1
+
+
+def test_policy_reject_refuses_another_data_set_and_keeps_nothing_of_it(parts):
+    origin = Origin(Door.DIMSE, duplicate_policy=DuplicatePolicy.REJECT)
+    first = build_ct()
+    store(parts.archive, as_part10(first), origin)
+    first.StudyDescription = "Other"
+    outcome = store(parts.archive, as_part10(first), origin)
+    assert outcome.disposition is Disposition.REJECTED
+    assert outcome.reason.code & 0xF000 == 0xC000
+    assert len(all_blobs(parts)) == 1
+    assert not open_conflicts(parts)
+
+
+def test_same_uid_in_another_study_is_a_conflict_like_any_other(parts):
+    first = build_ct()
+    store(parts.archive, as_part10(first))
+    moved = build_ct(SOPInstanceUID=first.SOPInstanceUID)
+    assert store(parts.archive, as_part10(moved)).reason is Reason.CONFLICT
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", Reason.NOT_DICOM),
+        (b"GIF89a" * 100, Reason.NOT_DICOM),
+        (as_part10(build_ct())[:-40], Reason.TRUNCATED),
+    ],
+)
+def test_what_is_no_data_set_is_refused_and_nothing_is_stored(parts, data, reason):
+    outcome = store(parts.archive, data)
+    assert (outcome.disposition, outcome.reason) == (Disposition.REJECTED, reason)
+    assert not all_blobs(parts)
+    assert not kinds(parts)
+
+
+def test_announced_uid_that_differs_is_refused(parts):
+    outcome = store(parts.archive, as_part10(build_ct()), expected=Expected(sop_instance_uid="1.2.3"))
+    assert outcome.reason is Reason.SOP_INSTANCE_MISMATCH
+    assert not all_blobs(parts)

@@ -1,0 +1,379 @@
+"""What leaves the archive: found by UID, in the syntax that was asked for, and equal to what came in."""
+
+import io
+import json
+from dataclasses import replace
+
+import imagecodecs
+import numpy as np
+import pydicom
+import pytest
+from pydicom import uid
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from pacs.access import LOCAL
+from pacs.errors import (
+    BulkDataNotFound,
+    CorruptPixelData,
+    FrameNotFound,
+    InstanceNotFound,
+    NotAcceptable,
+    SeriesNotFound,
+    StudyNotFound,
+    Unavailable,
+)
+from pacs.imaging import codecs
+from pacs.imaging.syntaxes import OCTET_STREAM
+from pacs.ingest.incoming import Incoming
+from pacs.model import CLINICAL_PARTITION, Door, Origin
+from pacs.retrieve import ANY, DEFAULT, Acceptable, Retriever
+from storage.errors import BlobNotFound, StorageUnavailable
+from tests import builders
+from tests.builders import as_part10, build_ct
+
+LITTLE = Acceptable((uid.ExplicitVRLittleEndian,))
+
+
+class InProcess:
+    """A decoder without a sandbox."""
+
+    def decode_frame(self, transfer_syntax_uid, frame, description):
+        return codecs.decode(transfer_syntax_uid, frame, description)
+
+
+@pytest.fixture
+def retriever(parts):
+    return Retriever(parts.database, parts.store, CLINICAL_PARTITION, parts.spool_directory, InProcess())
+
+
+@pytest.fixture
+def stored(parts, retriever):
+    """Store a data set or a file and return its record."""
+
+    def put(dataset, syntax=uid.ExplicitVRLittleEndian):
+        data = dataset if isinstance(dataset, bytes) else as_part10(dataset, syntax)
+        with parts.archive.ingest.open_spool() as spool:
+            spool.write(data)
+            outcome = parts.archive.ingest.store(Incoming(spool, Origin(Door.IMPORT)))
+        assert outcome.is_stored, outcome
+        (record,) = retriever.find_instances(
+            LOCAL, outcome.study_instance_uid, outcome.series_instance_uid, outcome.sop_instance_uid
+        )
+        return record
+
+    return put
+
+
+def all_bytes(representation):
+    with representation:
+        data = b"".join(representation.iter_chunks())
+    assert len(data) == representation.length_bytes
+    return data
+
+
+def read(representation):
+    return pydicom.dcmread(io.BytesIO(all_bytes(representation)))
+
+
+def j2k(array):
+    return bytes(imagecodecs.jpeg2k_encode(array, codecformat="J2K", reversible=True))
+
+
+def j2k_image(values=(1, 500, 65535), **overrides):
+    arrays = [np.full((8, 8), value, "u2") for value in values]
+    dataset = builders.build_encapsulated([j2k(array) for array in arrays], **overrides)
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit = 15
+    return dataset, arrays
+
+
+def test_what_is_not_there_is_named(retriever, stored):
+    record = stored(build_ct())
+    study, series = record.study_instance_uid, record.series_instance_uid
+    with pytest.raises(StudyNotFound):
+        retriever.find_instances(LOCAL, "1.2.3")
+    with pytest.raises(SeriesNotFound):
+        retriever.find_instances(LOCAL, study, "1.2.3")
+    with pytest.raises(SeriesNotFound):
+        retriever.find_instances(LOCAL, study, "1.2.3", record.sop_instance_uid)
+    with pytest.raises(InstanceNotFound):
+        retriever.find_instances(LOCAL, study, series, "1.2.3")
+
+
+def test_metadata_are_as_stored_and_in_order(retriever, stored):
+    records = [stored(dataset) for dataset in reversed(builders.build_series(3))]
+    found = list(retriever.iter_metadata(LOCAL, records[0].study_instance_uid))
+    assert [record for record, _ in found] == records[::-1]
+    assert [json.loads(header)["00200013"]["Value"] for _, header in found] == [[1], [2], [3]]
+
+
+def test_metadata_of_an_unknown_study_fail_before_the_first_item(retriever):
+    with pytest.raises(StudyNotFound):
+        retriever.iter_metadata(LOCAL, "1.2.3")
+
+
+@pytest.mark.parametrize(
+    "syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian, uid.DeflatedExplicitVRLittleEndian]
+)
+def test_any_syntax_gives_the_received_bytes(retriever, stored, syntax):
+    data = as_part10(build_ct(), syntax)
+    representation = retriever.open_instance(LOCAL, stored(data), ANY)
+    assert representation.transfer_syntax_uid == syntax
+    assert all_bytes(representation) == data
+
+
+@pytest.mark.parametrize(
+    "syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian, uid.DeflatedExplicitVRLittleEndian]
+)
+@pytest.mark.parametrize("acceptable", [DEFAULT, LITTLE], ids=["default", "explicit"])
+def test_native_instance_is_re_encoded(retriever, stored, syntax, acceptable):
+    dataset = builders.build_sr()
+    representation = retriever.open_instance(LOCAL, stored(dataset, syntax), acceptable)
+    assert representation.transfer_syntax_uid == uid.ExplicitVRLittleEndian
+    assert read(representation) == pydicom.dcmread(io.BytesIO(as_part10(dataset)))
+
+
+def test_explicit_little_endian_is_sent_as_received(retriever, stored):
+    data = as_part10(build_ct())
+    assert all_bytes(retriever.open_instance(LOCAL, stored(data), DEFAULT)) == data
+
+
+def test_lossless_instance_is_decoded_by_default(retriever, stored):
+    dataset, arrays = j2k_image()
+    after = read(retriever.open_instance(LOCAL, stored(dataset, uid.JPEG2000Lossless)))
+    assert after.PixelData == b"".join(array.tobytes() for array in arrays)
+
+
+def test_lossy_instance_keeps_its_syntax_by_default(retriever, stored):
+    dataset, _ = j2k_image()
+    data = as_part10(dataset, uid.JPEG2000)
+    representation = retriever.open_instance(LOCAL, stored(data))
+    assert representation.transfer_syntax_uid == uid.JPEG2000
+    assert all_bytes(representation) == data
+
+
+def test_lossy_instance_is_decoded_for_whoever_insists(retriever, stored):
+    dataset, arrays = j2k_image()
+    after = read(retriever.open_instance(LOCAL, stored(dataset, uid.JPEG2000), LITTLE))
+    assert after.PixelData == b"".join(array.tobytes() for array in arrays)
+
+
+@pytest.mark.parametrize("syntax", [uid.JPEG2000Lossless, uid.MPEG2MPML, uid.RLELossless])
+def test_undecodable_instance_keeps_its_syntax_by_default(retriever, stored, syntax):
+    record = stored(builders.build_encapsulated(), syntax)
+    assert retriever.open_instance(LOCAL, record).transfer_syntax_uid == syntax
+    with pytest.raises(NotAcceptable):
+        retriever.open_instance(LOCAL, record, LITTLE)
+
+
+def test_syntax_that_nobody_makes_is_not_acceptable(retriever, stored):
+    record = stored(build_ct())
+    with pytest.raises(NotAcceptable):
+        retriever.open_instance(LOCAL, record, Acceptable((uid.JPEG2000,)))
+    with pytest.raises(NotAcceptable):
+        retriever.open_frames(LOCAL, record, [1], Acceptable((uid.JPEG2000,)))
+
+
+def test_stored_syntax_goes_before_decoding(retriever, stored):
+    dataset, _ = j2k_image()
+    acceptable = Acceptable((uid.ExplicitVRLittleEndian, uid.JPEG2000Lossless))
+    record = stored(dataset, uid.JPEG2000Lossless)
+    assert retriever.open_instance(LOCAL, record, acceptable).transfer_syntax_uid == uid.JPEG2000Lossless
+
+
+def test_nothing_is_left_in_the_spool_folder(parts, retriever, stored, monkeypatch):
+    monkeypatch.setattr("storage.spool.MEMORY_LIMIT_BYTES", 0)
+    dataset, _ = j2k_image()
+    with retriever.open_instance(LOCAL, stored(dataset, uid.JPEG2000Lossless)) as representation:
+        next(iter(representation.iter_chunks()))
+    assert list(parts.spool_directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("acceptable", [ANY, DEFAULT, LITTLE], ids=["any", "default", "explicit"])
+@pytest.mark.parametrize(
+    "syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.DeflatedExplicitVRLittleEndian]
+)
+def test_native_frames_are_little_endian(retriever, stored, syntax, acceptable):
+    dataset = builders.build_multiframe(frames=5)
+    frames = retriever.open_frames(LOCAL, stored(dataset, syntax), [2, 5, 1], acceptable)
+    assert (frames.transfer_syntax_uid, frames.media_type) == (uid.ExplicitVRLittleEndian, OCTET_STREAM)
+    pixels = [dataset.PixelData[index * 128 : index * 128 + 128] for index in range(5)]
+    assert list(frames) == [pixels[1], pixels[4], pixels[0]]
+    frames.close()
+
+
+def test_big_endian_frames_are_turned_around(retriever, stored):
+    dataset = builders.build_multiframe(frames=3)
+    dataset.PixelData = np.arange(192, dtype=">u2").tobytes()
+    frames = retriever.open_frames(LOCAL, stored(dataset, uid.ExplicitVRBigEndian), [1, 3])
+    assert list(frames) == [np.arange(64, dtype="<u2").tobytes(), np.arange(128, 192, dtype="<u2").tobytes()]
+
+
+def test_big_endian_words_across_odd_frames_are_turned_around(retriever, stored):
+    dataset = builders.build_multiframe(frames=2)
+    dataset.update(builders.build_image(rows=3, columns=3, frames=2, bits=8))
+    dataset.PixelData = np.arange(18, dtype="u1").view("u2").byteswap().tobytes()
+    dataset["PixelData"].VR = "OW"
+    frames = retriever.open_frames(LOCAL, stored(dataset, uid.ExplicitVRBigEndian), [1, 2])
+    assert list(frames) == [bytes(range(9)), bytes(range(9, 18))]
+
+
+def test_one_bit_frames_start_on_a_byte(retriever, stored):
+    dataset = builders.build_segmentation(frames=3, rows=5, columns=5)
+    frames = list(retriever.open_frames(LOCAL, stored(dataset), [1, 2, 3]))
+    bits = np.unpackbits(np.frombuffer(dataset.PixelData, "u1"), bitorder="little")[:75].reshape(3, 25)
+    assert frames == [np.packbits(frame, bitorder="little").tobytes() for frame in bits]
+
+
+@pytest.mark.parametrize("has_offset_table", [True, False])
+@pytest.mark.parametrize("fragments_per_frame", [1, 2])
+def test_encapsulated_frames_are_the_fragments_joined(retriever, stored, fragments_per_frame, has_offset_table):
+    contents = [b"\xff\xd8first one\xff\xd9\0", b"\xff\xd8second\xff\xd9", b"\xff\xd8third..\xff\xd9"]
+    dataset = builders.build_encapsulated(
+        contents, fragments_per_frame=fragments_per_frame, has_offset_table=has_offset_table
+    )
+    frames = retriever.open_frames(LOCAL, stored(dataset, uid.JPEGBaseline8Bit), [3, 1, 2], ANY)
+    assert (frames.transfer_syntax_uid, frames.media_type) == (uid.JPEGBaseline8Bit, "image/jpeg")
+    assert [frame.rstrip(b"\0") for frame in frames] == [contents[2], contents[0].rstrip(b"\0"), contents[1]]
+
+
+def test_lossless_frames_are_decoded_by_default(retriever, stored):
+    dataset, arrays = j2k_image()
+    frames = retriever.open_frames(LOCAL, stored(dataset, uid.JPEG2000Lossless), [3, 1])
+    assert frames.transfer_syntax_uid == uid.ExplicitVRLittleEndian
+    assert list(frames) == [arrays[2].tobytes(), arrays[0].tobytes()]
+
+
+def test_lossy_frames_are_as_stored_by_default_and_decoded_on_demand(retriever, stored):
+    dataset, arrays = j2k_image()
+    record = stored(dataset, uid.JPEG2000)
+    assert retriever.open_frames(LOCAL, record, [1]).media_type == "image/jp2"
+    assert list(retriever.open_frames(LOCAL, record, [1], LITTLE)) == [arrays[0].tobytes()]
+
+
+def test_undecodable_frames_are_as_stored_by_default(retriever, stored):
+    record = stored(builders.build_encapsulated(), uid.JPEG2000Lossless)
+    assert retriever.open_frames(LOCAL, record, [1]).transfer_syntax_uid == uid.JPEG2000Lossless
+    with pytest.raises(NotAcceptable):
+        retriever.open_frames(LOCAL, record, [1], LITTLE)
+
+
+def test_video_is_one_frame(retriever, stored):
+    dataset = builders.build_encapsulated([b"part one", b"part two"], has_offset_table=False, NumberOfFrames=100)
+    record = stored(dataset, uid.MPEG2MPML)
+    assert list(retriever.open_frames(LOCAL, record, [1], ANY)) == [b"part onepart two"]
+    with pytest.raises(FrameNotFound):
+        retriever.open_frames(LOCAL, record, [2], ANY)
+
+
+@pytest.mark.parametrize("numbers", [[0], [6], [1, 6], [-1]])
+def test_frame_that_does_not_exist_is_not_found(retriever, stored, numbers):
+    with pytest.raises(FrameNotFound):
+        retriever.open_frames(LOCAL, stored(builders.build_multiframe(frames=5)), numbers)
+
+
+def test_instance_without_pixels_has_no_frames(retriever, stored):
+    with pytest.raises(FrameNotFound):
+        retriever.open_frames(LOCAL, stored(builders.build_sr()), [1])
+
+
+def test_pixels_of_unknown_size_have_no_frames(retriever, stored):
+    with pytest.raises(CorruptPixelData):
+        retriever.open_frames(LOCAL, stored(build_ct(Rows=None)), [1])
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.DeflatedExplicitVRLittleEndian],
+)
+def test_bulk_data_are_found_by_the_path_in_the_metadata(retriever, stored, syntax):
+    item = Dataset()
+    item.EncapsulatedDocument = bytes(range(256)) * 40
+    record = stored(builders.build_pdf(b"%PDF" * 5000, ReferencedImageSequence=Sequence([item])), syntax)
+    ((_, header),) = retriever.iter_metadata(LOCAL, record.study_instance_uid)
+    metadata = json.loads(header)
+    nested = metadata["00081140"]["Value"][0]["00420011"]["BulkDataURI"]
+    assert all_bytes(retriever.open_bulk(LOCAL, record, nested)) == item.EncapsulatedDocument
+    document = retriever.open_bulk(LOCAL, record, metadata["00420011"]["BulkDataURI"])
+    assert document.media_type == OCTET_STREAM
+    assert all_bytes(document) == b"%PDF" * 5000
+
+
+def test_big_endian_bulk_data_are_turned_around(retriever, stored):
+    dataset = build_ct(PixelData=np.arange(64, dtype=">u2").tobytes())
+    bulk = retriever.open_bulk(LOCAL, stored(dataset, uid.ExplicitVRBigEndian), "7FE00010")
+    assert all_bytes(bulk) == np.arange(64, dtype="<u2").tobytes()
+
+
+def test_encapsulated_bulk_data_are_the_frames_joined(retriever, stored):
+    record = stored(builders.build_encapsulated([b"one.", b"two."]), uid.JPEGBaseline8Bit)
+    bulk = retriever.open_bulk(LOCAL, record, "7fe00010")
+    assert (bulk.transfer_syntax_uid, bulk.media_type) == (uid.JPEGBaseline8Bit, "image/jpeg")
+    assert all_bytes(bulk) == b"one.two."
+
+
+def test_unknown_bulk_path_is_not_found(retriever, stored):
+    with pytest.raises(BulkDataNotFound):
+        retriever.open_bulk(LOCAL, stored(build_ct()), "00100010")
+
+
+class Moving:
+    """A store that has lost the blob under the key it is first asked for."""
+
+    def __init__(self, store, missing):
+        self._store, self._missing = store, missing
+
+    def read_range(self, key, start, end):
+        if key == self._missing:
+            raise BlobNotFound
+        return self._store.read_range(key, start, end)
+
+    def open(self, key, start=0, end=None):
+        if key == self._missing:
+            raise BlobNotFound
+        return self._store.open(key, start, end)
+
+
+def test_moved_blob_is_looked_up_once_more(parts, stored):
+    data = as_part10(build_ct())
+    record = stored(data)
+    stale = replace(record, location=replace(record.location, blob_key="gone", offset=0))
+    store = Moving(parts.store, "gone")
+    retriever = Retriever(parts.database, store, CLINICAL_PARTITION, parts.spool_directory, InProcess())
+    assert all_bytes(retriever.open_instance(LOCAL, stale, ANY)) == data
+
+
+def test_lost_blob_is_an_error_and_no_loop(parts, stored):
+    record = stored(build_ct())
+    store = Moving(parts.store, record.location.blob_key)
+    retriever = Retriever(parts.database, store, CLINICAL_PARTITION, parts.spool_directory, InProcess())
+    with pytest.raises(Unavailable):
+        all_bytes(retriever.open_instance(LOCAL, record, ANY))
+
+
+def test_store_that_does_not_answer_is_unavailable(parts, retriever, stored, monkeypatch):
+    record = stored(build_ct())
+
+    def fail(*_):
+        raise StorageUnavailable
+
+    monkeypatch.setattr(parts.store, "read_range", fail)
+    with pytest.raises(Unavailable):
+        all_bytes(retriever.open_instance(LOCAL, record, ANY))
+
+
+def test_abandoned_stream_is_closed(parts, retriever, stored, monkeypatch):
+    record = stored(builders.build_multiframe(frames=1, PixelData=bytes(4 << 20)))
+    opened = []
+    original = parts.store.open
+
+    def remember(*arguments):
+        opened.append(original(*arguments))
+        return opened[-1]
+
+    monkeypatch.setattr(parts.store, "open", remember)
+    chunks = retriever.open_instance(LOCAL, record, ANY).iter_chunks()
+    next(chunks)
+    chunks.close()
+    assert [stream.closed for stream in opened] == [True]
