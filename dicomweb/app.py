@@ -34,7 +34,9 @@ def create_app(
 
     ``is_ready`` names what the archive is made of and whether it answers. ``viewer`` gets every path that nothing else
     has. ``origin`` is what the settings say of objects that come in by STOW-RS. ``boundary_key`` must be the same in
-    all processes that answer for this archive; without one, each application makes its own.
+    all processes that answer for this archive; without one, each application makes its own. ``public_url`` is scheme,
+    host and port by which clients reach this server, for the addresses in its answers; without it, the client's Host is
+    believed.
     """
     context = Context(
         archive,

@@ -221,7 +221,8 @@ def _part(representation: Representation, media_type: str, address: str) -> Part
         with representation:
             yield from representation.iter_chunks()
 
-    content_type = media_types.content_type(media_type, representation.transfer_syntax_uid)
+    transfer_syntax_uid = "" if media_type in _SAFE_DOCUMENTS else representation.transfer_syntax_uid
+    content_type = media_types.content_type(media_type, transfer_syntax_uid)
     return Part(content_type, address, representation.length_bytes, iter_chunks, representation.close)
 
 

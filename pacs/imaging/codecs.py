@@ -207,7 +207,8 @@ def _decode_jpeg_2000(frame: bytes, description: PixelDescription) -> _Samples:
     """PS3.5 8.2.4: a codec undoes the reversible and irreversible colour transformation, which leaves RGB."""
     array = _decode_high_throughput(frame) if b"\xff\x50" in frame[:200] else imagecodecs.jpeg2k_decode(frame)
     size = frame.find(b"\xff\x4f\xff\x51")
-    # SIZ (ISO 15444-1 A.5.1): Ssiz of the first component is 40 bytes behind its marker, the sign in the top bit.
+    # Image size segment (ISO 15444-1 A.5.1): the first component's depth is 42 bytes behind the codestream's start,
+    # its sign in the top bit.
     precision = (frame[size + 42] & 0x7F) + 1 if size >= 0 else 0
     photometric_interpretation = description.photometric_interpretation
     if photometric_interpretation in ("YBR_RCT", "YBR_ICT"):

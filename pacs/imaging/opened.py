@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pacs.imaging.frames import plan_frames
-from pacs.imaging.reencode import swapped_word_bytes
+from pacs.imaging.rewriting import swapped_word_bytes
 from pacs.imaging.sources import RangedSource
 from pacs.imaging.syntaxes import lookup
 from pacs.imaging.transcode import Scratch, inflate

@@ -29,7 +29,7 @@ MEMORY_BYTES = 4 * 1024**3
 MAX_FRAME_BYTES = 1024**3
 _HEADER_BYTES = 4096
 
-_CHILD_LOST = (OSError, ValueError, KeyError, TypeError)
+_CHILD_LOST = (OSError, ValueError, KeyError, TypeError, RecursionError)
 """What talking to a child raises that died, took too long or spoke nonsense."""
 
 

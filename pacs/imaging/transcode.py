@@ -13,7 +13,7 @@ from pacs.errors import CorruptPixelData, InvalidHeader, UnsupportedTransferSynt
 from pacs.imaging.codecs import DecodedFrame, PixelDescription
 from pacs.imaging.filemeta import encode_file_meta
 from pacs.imaging.reading import iter_frames
-from pacs.imaging.reencode import PIXEL_DATA, Encoding, Reencoder, encode_element, encode_pixel_data
+from pacs.imaging.rewriting import PIXEL_DATA, Encoding, Rewriter, encode_element, encode_pixel_data
 from pacs.imaging.sources import Pieces, RangedSource
 from pacs.imaging.syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, TransferSyntax, lookup
 from pacs.model import FrameLayout, Header
@@ -132,7 +132,7 @@ def _plan(
             text_of(attributes, "SOPClassUID"), text_of(attributes, "SOPInstanceUID"), EXPLICIT_VR_LITTLE_ENDIAN
         )
     )
-    reencoder = Reencoder(
+    rewriter = Rewriter(
         source,
         Encoding(syntax.is_implicit_vr, syntax.is_little_endian),
         changes,
@@ -140,7 +140,7 @@ def _plan(
         bits_allocated=int(text) if (text := text_of(attributes, "BitsAllocated")).isdecimal() else 0,
         skip_pixels_to=header.pixels.range.end if header.pixels and PIXEL_DATA in changes else None,
     )
-    pieces.extend(reencoder.plan(0 if header.is_deflated else header.dataset_offset))
+    pieces.extend(rewriter.plan(0 if header.is_deflated else header.dataset_offset))
 
 
 def _decode_pixels(

@@ -86,7 +86,7 @@ _FOUND_BY_INDEX = {
     "RequestedProcedureID",
     *(attribute.keyword for attribute in ATTRIBUTES if attribute.matching is Matching.NAME),
 }
-_SELECTIVE_LENGTH = 3
+_SELECTIVE_LENGTH = 2
 
 
 def _from(level: Level, partition_id: int) -> Select[int]:

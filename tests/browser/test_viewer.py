@@ -41,7 +41,7 @@ CHROMIUM_ARGUMENTS = [
     # Whatever the viewer may try, nothing leaves this machine.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
-PATIENCE_SECONDS = 40
+PATIENCE_SECONDS = 60
 SEEN = 12.0
 """Standard deviation of the grey values on a canvas from which on there is a picture; an empty one has 0."""
 
@@ -165,6 +165,19 @@ def test_study_found_by_name_opens_and_shows_its_pixels(session: Session, name: 
     canvas = session.page.locator("canvas.cornerstone-canvas").first
     canvas.wait_for()
     assert wait_for_picture(canvas) >= SEEN
+    assert session.foreign == []
+    assert session.complaints == []
+
+
+def test_every_transfer_syntax_of_the_samples_gets_its_thumbnail(session: Session):
+    session.open_study("Syntaxes")
+    syntaxes = len(list((PROJECT / "sample_data" / "syntaxes").iterdir()))
+    session.page.wait_for_function(
+        """count => [...document.images].filter(
+            image => image.naturalWidth > 0 && image.src.startsWith("data:image")).length >= count""",
+        arg=syntaxes,
+        timeout=3 * PATIENCE_SECONDS * 1000,  # fifteen decoders on a busy machine
+    )
     assert session.foreign == []
     assert session.complaints == []
 

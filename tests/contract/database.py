@@ -150,12 +150,11 @@ def run_in_threads(how_many: int, work: Callable[[int], Any]) -> list[Any]:
 
 
 class DatabaseContract:
-    """Subclass with a fixture ``url`` that names a database which does not exist yet or is empty."""
+    """Subclass with two fixtures: ``empty_url`` of a database without a schema, ``url`` of one that is migrated."""
 
     @pytest.fixture
     def database(self, url: str) -> Iterator[Database]:
         opened = open_database(url)
-        opened.migrate()
         yield opened
         opened.close()
 
@@ -189,9 +188,10 @@ class DatabaseContract:
         with pytest.raises(SchemaMismatch, match="upgrade the archive"):
             database.migrate()
 
-    def test_two_that_migrate_at_once_migrate_once(self, url: str) -> None:
-        databases = [open_database(url) for _ in range(3)]
+    def test_two_that_migrate_at_once_migrate_once(self, empty_url: str) -> None:
+        databases = [open_database(empty_url) for _ in range(3)]
         assert run_in_threads(3, lambda number: databases[number].migrate()) == [None] * 3
+        assert store(databases[0], build_instance()) == [1]
         for database in databases:
             database.close()
 

@@ -35,10 +35,10 @@ class PostgresServer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def create_database(self) -> str:
-        """Return the URL of a new, empty database."""
-        name = f"test_{uuid4().hex}"
-        self.execute(f'CREATE DATABASE "{name}"')
+    def create_database(self, name: str = "", template: str = "template1") -> str:
+        """Return the URL of a new database, a copy of ``template``."""
+        name = name or f"test_{uuid4().hex}"
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return f"postgresql://{_USER}@/{name}?host={self._folder}"
 
     def execute(self, statement: str) -> str:

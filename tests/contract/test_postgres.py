@@ -22,10 +22,23 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def template(postgres: PostgresServer) -> str:
+    """Return the name of a migrated database, to be copied."""
+    database = open_database(postgres.create_database("template_migrated"))
+    database.migrate()
+    database.close()
+    return "template_migrated"
+
+
 class TestPostgres(DatabaseContract):
     @pytest.fixture
-    def url(self, postgres: PostgresServer) -> str:
+    def empty_url(self, postgres: PostgresServer) -> str:
         return postgres.create_database()
+
+    @pytest.fixture
+    def url(self, postgres: PostgresServer, template: str) -> str:
+        return postgres.create_database(template=template)
 
     def test_a_follower_never_passes_a_change_that_commits_late(self, database: Database) -> None:
         first, second = build_instance(number=1), build_instance(number=2)

@@ -9,18 +9,37 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.dialects import sqlite
 
 from pacs.database.base import Database
 from pacs.database.opener import open_database
 from pacs.database.sqlite import SqliteDatabase
 from pacs.errors import InvalidSetting, OutOfResources, Unavailable
+from pacs.index.matching import build_select
+from pacs.model import Level
+from pacs.query import Equals, Query, Wildcard
 from tests.contract.database import DatabaseContract, count, run_in_threads
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a migrated database's file, to be copied."""
+    path = tmp_path_factory.mktemp("template") / "index.sqlite"
+    database = SqliteDatabase(path)
+    database.migrate()
+    database.close()
+    return path
 
 
 class TestSqlite(DatabaseContract):
     @pytest.fixture
-    def url(self, tmp_path: Path) -> str:
+    def empty_url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/new folder/index.sqlite"
+
+    @pytest.fixture
+    def url(self, tmp_path: Path, template: Path) -> str:
+        shutil.copy(template, tmp_path / "index.sqlite")
+        return f"sqlite:///{tmp_path}/index.sqlite"
 
     def test_writes_that_wait_together_share_one_commit_and_fail_alone(self, database: Database) -> None:
         entered, gate = threading.Event(), threading.Event()
@@ -60,13 +79,41 @@ class TestSqlite(DatabaseContract):
 
         assert database.write(settings) == [2, "wal", 1]
 
+    def test_the_planner_knows_figures_of_every_index(self, database: Database) -> None:
+        with database.read() as connection:
+            known = set(connection.exec_driver_sql("SELECT idx FROM sqlite_stat1").scalars())
+            present = set(connection.exec_driver_sql("SELECT name FROM sqlite_schema WHERE type = 'index'").scalars())
+        assert present - known == {"sqlite_autoindex_alembic_version_1"}
+        assert known <= present
+
+    @pytest.mark.parametrize(
+        "condition",
+        [
+            Equals("StudyInstanceUID", "1.2"),
+            Equals("SeriesInstanceUID", "1.2"),
+            Equals("SOPInstanceUID", "1.2"),
+            Equals("PatientID", "1"),
+            Equals("AccessionNumber", "1"),
+            Equals("RequestedProcedureID", "1"),
+            Wildcard("PatientName", "ben*"),
+        ],
+    )
+    @pytest.mark.parametrize("level", list(Level))
+    def test_what_few_rows_match_is_found_without_walking_a_table(
+        self, database: Database, level: Level, condition: Equals | Wildcard
+    ) -> None:
+        statement = build_select(0, Query(level, (condition,)))
+        sql = str(statement.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
+        with database.read() as connection:
+            plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}")]
+        assert not [step for step in plan if step.startswith("SCAN") or step.endswith("(partition_id=?)")]
+
     def test_a_write_inside_a_write_is_a_mistake_that_is_told(self, database: Database) -> None:
         with pytest.raises(RuntimeError, match="inside"):
             database.write(lambda connection: database.write(lambda inner: None))
 
     def test_a_closed_database_takes_no_writes(self, url: str) -> None:
         closed = open_database(url)
-        closed.migrate()
         closed.close()
         closed.close()
         with pytest.raises(Unavailable):

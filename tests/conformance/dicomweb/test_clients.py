@@ -52,9 +52,11 @@ def test_metadata_and_bulk_data(client, series):
     assert len(client.retrieve_study_metadata(uids[0])) == 3
     assert len(client.retrieve_series_metadata(*uids[:2])) == 3
     metadata = client.retrieve_instance_metadata(*uids)
-    read = pydicom.Dataset.from_json(
-        metadata, bulk_data_uri_handler=lambda address: client.retrieve_bulkdata(address)[0]
-    )
+
+    def fetch(address):
+        return bytes(client.retrieve_bulkdata(address)[0])
+
+    read = pydicom.Dataset.from_json(metadata, bulk_data_uri_handler=fetch)
     assert read.PixelData == first.PixelData
     assert read.PatientName == first.PatientName
 

@@ -5,7 +5,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from pacs.tags import tag_of, text_of, values_of
-from tests.builders import build_ct, build_mr, build_series, build_unicode, new_uid
+from tests.builders import as_part10, build_ct, build_mr, build_series, build_unicode, new_uid
+from tests.conformance.dicomweb.service import MULTIPART_DICOM, multipart_body
 
 # PS3.18 Tables 10.6.3-3 to 10.6.3-5: required, or conditional on being known and known for these data sets.
 STUDY = {
@@ -35,6 +36,18 @@ def study(store):
     mr = build_mr(StudyInstanceUID=slices[0].StudyInstanceUID, SeriesNumber=2)
     store(*slices, mr)
     return [*slices, mr]
+
+
+@pytest.fixture(scope="module")
+def fatima(shared_http):
+    """A study, beside another one, that the required keys find."""
+    wanted = build_mr(
+        PatientID="F-1", PatientName="Fatima^Zahra", StudyDate="20240301", StudyTime="093000", AccessionNumber="A/1",
+        StudyID="S1",
+    )  # fmt: skip
+    body = multipart_body(as_part10(wanted), as_part10(build_ct(StudyTime="230000")))
+    assert shared_http.post("/studies", content=body, headers={"Content-Type": MULTIPART_DICOM}).status_code == 200
+    return wanted
 
 
 def test_an_empty_archive_answers_without_content(http):
@@ -116,20 +129,16 @@ def test_addresses_of_series_and_instances_work(http, study):
         "PatientName=&PatientID=F-1",
     ],
 )
-def test_studies_are_found_by_every_required_key(http, store, query):
-    wanted = build_mr(
-        PatientID="F-1", PatientName="Fatima^Zahra", StudyDate="20240301", StudyTime="093000", AccessionNumber="A/1",
-        StudyID="S1",
-    )  # fmt: skip
-    store(wanted, build_ct(StudyTime="230000"))
-    assert uids(http.get("/studies?" + query.format(study=wanted.StudyInstanceUID))) == {wanted.StudyInstanceUID}
+def test_studies_are_found_by_every_required_key(shared_http, fatima, query):
+    response = shared_http.get("/studies?" + query.format(study=fatima.StudyInstanceUID))
+    assert uids(response) == {fatima.StudyInstanceUID}
 
 
 @pytest.mark.parametrize(
     "query", ["PatientID=nobody", "StudyDate=19000101", "ModalitiesInStudy=US", "StudyInstanceUID=1.2.3", "limit=0"]
 )
-def test_no_match_is_no_content(http, study, query):
-    response = http.get(f"/studies?{query}")
+def test_no_match_is_no_content(shared_http, fatima, query):
+    response = shared_http.get(f"/studies?{query}")
     assert response.status_code == 204
     assert response.content == b""
 
@@ -183,8 +192,8 @@ def test_all_fields_of_a_study_and_an_instance(http, study):
         assert http.get(bulk).status_code == 200
 
 
-def test_what_cannot_be_matched_is_a_warning_that_names_it(http, study):
-    response = http.get("/studies?PixelSpacing=CANARY&fuzzymatching=true&PatientID=BUILT-1")
+def test_what_cannot_be_matched_is_a_warning_that_names_it(shared_http, fatima):
+    response = shared_http.get("/studies?PixelSpacing=CANARY&fuzzymatching=true&PatientID=F-1")
     assert response.status_code == 200
     warnings = response.headers.get_list("warning")
     assert len(warnings) == 2
@@ -197,14 +206,14 @@ def test_what_cannot_be_matched_is_a_warning_that_names_it(http, study):
     "query",
     ["StudyDate=yesterday", "limit=-1", "offset=x", "StudyInstanceUID=1.x", "StudyTime=99", "PatientName=%ff"],
 )
-def test_malformed_values_are_bad_requests(http, query):
-    response = http.get(f"/studies?{query}")
+def test_malformed_values_are_bad_requests(shared_http, query):
+    response = shared_http.get(f"/studies?{query}")
     assert response.status_code == 400
     assert query.split("=")[1] not in response.text
 
 
-def test_a_malformed_uid_in_the_address_is_a_bad_request(http):
-    assert http.get("/studies/1.2.x/series").status_code == 400
+def test_a_malformed_uid_in_the_address_is_a_bad_request(shared_http):
+    assert shared_http.get("/studies/1.2.x/series").status_code == 400
 
 
 def test_missing_dates_match_no_range(http, store):
@@ -220,19 +229,19 @@ def test_missing_dates_match_no_range(http, store):
         ("*/*", "application/dicom+json"),
     ],
 )
-def test_media_types(http, study, accept, content_type):
-    response = http.get("/studies", headers={"Accept": accept})
+def test_media_types(shared_http, fatima, accept, content_type):
+    response = shared_http.get("/studies", headers={"Accept": accept})
     assert response.headers["content-type"] == content_type
 
 
-def test_the_accept_parameter_goes_before_the_header(http, study):
-    response = http.get("/studies?accept=application/json", headers={"Accept": "text/html"})
+def test_the_accept_parameter_goes_before_the_header(shared_http, fatima):
+    response = shared_http.get("/studies?accept=application/json", headers={"Accept": "text/html"})
     assert response.headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize("accept", ['multipart/related; type="application/dicom+xml"', "text/html"])
-def test_a_form_that_is_not_given_is_not_acceptable(http, study, accept):
-    assert http.get("/studies", headers={"Accept": accept}).status_code == 406
+def test_a_form_that_is_not_given_is_not_acceptable(shared_http, fatima, accept):
+    assert shared_http.get("/studies", headers={"Accept": accept}).status_code == 406
 
 
 def test_arabic_and_accents_are_found_and_answered_in_utf_8(http, store):

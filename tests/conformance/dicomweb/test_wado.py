@@ -19,11 +19,19 @@ from tests.builders import (
     build_sr,
     new_uid,
 )
-from tests.conformance.dicomweb.service import parse_parts, serving
+from tests.conformance.dicomweb.service import MULTIPART_DICOM, multipart_body, parse_parts, serving
 
 ANY_SYNTAX = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
 EXPLICIT = "1.2.840.10008.1.2.1"
 IMPLICIT = "1.2.840.10008.1.2"
+
+
+@pytest.fixture(scope="module")
+def five_frames(shared_http):
+    dataset = build_multiframe(5)
+    file = multipart_body(as_part10(dataset))
+    assert shared_http.post("/studies", content=file, headers={"Content-Type": MULTIPART_DICOM}).status_code == 200
+    return dataset
 
 
 def path_of(dataset):
@@ -100,18 +108,16 @@ def test_what_is_not_there_is_not_found(http, store, suffix):
 
 @pytest.mark.parametrize("path", ["/studies/x", "/studies/1.2/series/..", "/studies/1.2/series/1.3/instances/1_2"])
 @pytest.mark.parametrize("suffix", ["", "/metadata"])
-def test_malformed_uids_are_bad_requests(http, path, suffix):
-    assert http.get(path.replace("..", "%2E%2E.x") + suffix).status_code == 400
+def test_malformed_uids_are_bad_requests(shared_http, path, suffix):
+    assert shared_http.get(path.replace("..", "%2E%2E.x") + suffix).status_code == 400
 
 
 @pytest.mark.parametrize(
     "accept", ["text/html", 'multipart/related; type="image/png"', 'multipart/related; type="application/dicom+xml"']
 )
-def test_forms_that_are_not_given_are_not_acceptable(http, store, accept):
-    dataset = build_ct()
-    store(dataset)
+def test_forms_that_are_not_given_are_not_acceptable(shared_http, five_frames, accept):
     for suffix in ("", "/metadata", "/frames/1"):
-        assert http.get(path_of(dataset) + suffix, headers={"Accept": accept}).status_code == 406
+        assert shared_http.get(path_of(five_frames) + suffix, headers={"Accept": accept}).status_code == 406
 
 
 def test_a_study_is_never_a_single_part(http, store):
@@ -160,7 +166,22 @@ def test_a_document_comes_as_bulk_data(http, store):
     dataset = build_pdf(document)
     store(dataset)
     (item,) = http.get(f"{path_of(dataset)}/metadata").json()
-    assert http.get(item[tag_of("EncapsulatedDocument")]["BulkDataURI"]).content == dataset.EncapsulatedDocument
+    address = item[tag_of("EncapsulatedDocument")]["BulkDataURI"]
+    assert http.get(address).content == dataset.EncapsulatedDocument
+    response = http.get(address, params={"accept": "application/pdf"})
+    assert response.content == dataset.EncapsulatedDocument
+    assert response.headers["content-type"] == "application/pdf"
+
+
+def test_a_document_that_a_browser_would_run_goes_out_as_octets(http, store):
+    dataset = build_pdf(b"<script>" + b"x" * 20_000, MIMETypeOfEncapsulatedDocument="text/html")
+    store(dataset)
+    (item,) = http.get(f"{path_of(dataset)}/metadata").json()
+    address = item[tag_of("EncapsulatedDocument")]["BulkDataURI"]
+    assert http.get(address, headers={"Accept": "text/html"}).status_code == 406
+    response = http.get(address, headers={"Accept": "text/html,*/*;q=0.8"})
+    assert response.headers["content-type"].startswith("application/octet-stream")
+    assert response.headers["x-content-type-options"] == "nosniff"
 
 
 @pytest.mark.parametrize(
@@ -174,10 +195,8 @@ def test_a_document_comes_as_bulk_data(http, store):
         ("40000000/0/1", 400),
     ],
 )
-def test_bulk_data_that_is_not_there(http, store, path, status):
-    dataset = build_ct()
-    store(dataset)
-    assert http.get(f"{path_of(dataset)}/bulkdata/{path}").status_code == status
+def test_bulk_data_that_is_not_there(shared_http, five_frames, path, status):
+    assert shared_http.get(f"{path_of(five_frames)}/bulkdata/{path}").status_code == status
 
 
 def test_native_frames_in_the_order_asked_for(http, store):
@@ -229,10 +248,8 @@ def test_encapsulated_frames_are_the_fragments_as_stored(http, store, accept, co
     ("frames", "status"),
     [("0", 400), ("x", 400), ("1,,2", 400), ("-1", 400), ("1.5", 400), ("9999999999", 400), ("6", 404), ("1,6", 404)],
 )
-def test_frame_lists_that_cannot_be_answered(http, store, frames, status):
-    dataset = build_multiframe(5)
-    store(dataset)
-    assert http.get(f"{path_of(dataset)}/frames/{frames}").status_code == status
+def test_frame_lists_that_cannot_be_answered(shared_http, five_frames, frames, status):
+    assert shared_http.get(f"{path_of(five_frames)}/frames/{frames}").status_code == status
 
 
 def test_an_object_without_pixels_has_no_frames(http, store):

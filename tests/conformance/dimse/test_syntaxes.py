@@ -165,6 +165,7 @@ def test_corpus_arrives_byte_for_byte(server, keeper):
     ]
 
 
+@pytest.mark.slow
 def test_archive_answers_the_whole_corpus_and_keeps_what_it_accepts(start_server, parts):
     corpus = _read_corpus()
     statuses = iter(_send_corpus(start_server(parts.archive.ingest).port, corpus))

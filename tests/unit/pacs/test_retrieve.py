@@ -43,8 +43,8 @@ class InProcess:
 
 
 @pytest.fixture
-def retriever(parts):
-    return Retriever(parts.database, parts.store, CLINICAL_PARTITION, parts.spool_directory, InProcess())
+def retriever(parts, tmp_path):
+    return Retriever(parts.database, parts.store, CLINICAL_PARTITION, tmp_path, InProcess())
 
 
 @pytest.fixture
@@ -182,12 +182,12 @@ def test_stored_syntax_goes_before_decoding(retriever, stored):
     assert retriever.open_instance(LOCAL, record, acceptable).transfer_syntax_uid == uid.JPEG2000Lossless
 
 
-def test_nothing_is_left_in_the_spool_folder(parts, retriever, stored, monkeypatch):
+def test_nothing_is_left_in_the_spool_folder(tmp_path, retriever, stored, monkeypatch):
     monkeypatch.setattr("storage.spool.MEMORY_LIMIT_BYTES", 0)
     dataset, _ = j2k_image()
     with retriever.open_instance(LOCAL, stored(dataset, uid.JPEG2000Lossless)) as representation:
         next(iter(representation.iter_chunks()))
-    assert list(parts.spool_directory.iterdir()) == []
+    assert list(tmp_path.glob("*.spool")) == []
 
 
 @pytest.mark.parametrize("acceptable", [ANY, DEFAULT, LITTLE], ids=["any", "default", "explicit"])
@@ -335,19 +335,19 @@ class Moving:
         return self._store.open(key, start, end)
 
 
-def test_moved_blob_is_looked_up_once_more(parts, stored):
+def test_moved_blob_is_looked_up_once_more(parts, tmp_path, stored):
     data = as_part10(build_ct())
     record = stored(data)
     stale = replace(record, location=replace(record.location, blob_key="gone", offset=0))
     store = Moving(parts.store, "gone")
-    retriever = Retriever(parts.database, store, CLINICAL_PARTITION, parts.spool_directory, InProcess())
+    retriever = Retriever(parts.database, store, CLINICAL_PARTITION, tmp_path, InProcess())
     assert all_bytes(retriever.open_instance(LOCAL, stale, ANY)) == data
 
 
-def test_lost_blob_is_an_error_and_no_loop(parts, stored):
+def test_lost_blob_is_an_error_and_no_loop(parts, tmp_path, stored):
     record = stored(build_ct())
     store = Moving(parts.store, record.location.blob_key)
-    retriever = Retriever(parts.database, store, CLINICAL_PARTITION, parts.spool_directory, InProcess())
+    retriever = Retriever(parts.database, store, CLINICAL_PARTITION, tmp_path, InProcess())
     with pytest.raises(Unavailable):
         all_bytes(retriever.open_instance(LOCAL, record, ANY))
 

@@ -68,7 +68,7 @@ class _Element:
         return self.length == _UNDEFINED
 
 
-class Reencoder:
+class Rewriter:
     """Plans one data set; used once.
 
     ``changes`` are top-level elements to be written instead of, or beside, the source's: their encoded bytes, empty to
