@@ -21,9 +21,8 @@ from pacs.dimse.peers import Peer, Peers
 from pacs.dimse.server import DimseServer, create_server
 from pacs.errors import InvalidSetting, PacsError, Unavailable
 from pacs.imaging.sandbox import Sandbox
-from pacs.ingest.comparison import Comparer
 from pacs.ingest.pipeline import Ingestor
-from pacs.maintenance import ConflictResolver
+from pacs.maintenance.conflicts import Comparer, ConflictResolver
 from pacs.model import CLINICAL_PARTITION, Door, DuplicatePolicy, Origin
 from pacs.retrieve import Retriever
 from pacs.search import Searcher

@@ -26,7 +26,7 @@ from pacs.conformance import build_statement
 from pacs.errors import PacsError
 from pacs.ingest.importer import Entry, Imported, import_entry, iter_entries
 from pacs.ingest.outcome import Disposition
-from pacs.maintenance import count_copies, verify_copies
+from pacs.maintenance.verification import count_copies, verify_copies
 from pacs.model import CLINICAL_PARTITION, Door
 
 _CONSOLE = Console(stderr=True)

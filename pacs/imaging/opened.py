@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pacs.imaging.frames import plan_frames
+from pacs.imaging.inflation import inflate
 from pacs.imaging.rewriting import swapped_word_bytes
 from pacs.imaging.sources import RangedSource
 from pacs.imaging.syntaxes import lookup
-from pacs.imaging.transcode import Scratch, inflate
+from pacs.imaging.transcode import Scratch
 from pacs.model import BulkValue, FrameLayout, Header
 from pacs.tags import text_of
 
@@ -27,7 +28,7 @@ class OpenInstance:
     def inflate(self, scratch: Scratch) -> None:
         """Inflate the data set and find its frames there: ranges of a deflated instance count from its beginning."""
         self._scratches.append(scratch)
-        inflate(self.source, self.header.dataset_offset, scratch)
+        inflate(self.source, self.header.dataset_offset, self.source.size_bytes, scratch)
         self.source = scratch
         self.layout = plan_frames(replace(self.header, is_deflated=False), scratch)
 

@@ -4,12 +4,11 @@ The answer is planned whole before its first byte leaves: its length is known, a
 here and not in the middle of somebody's study. Decoded pixels wait in a scratch space, never in memory.
 """
 
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pacs.errors import CorruptPixelData, InvalidHeader, UnsupportedTransferSyntax
+from pacs.errors import CorruptPixelData, UnsupportedTransferSyntax
 from pacs.imaging.codecs import DecodedFrame, PixelDescription
 from pacs.imaging.filemeta import encode_file_meta
 from pacs.imaging.reading import iter_frames
@@ -18,8 +17,6 @@ from pacs.imaging.sources import Pieces, RangedSource
 from pacs.imaging.syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, TransferSyntax, lookup
 from pacs.model import FrameLayout, Header
 from pacs.tags import text_of
-
-MAX_INFLATED_BYTES = 8 * 1024**3
 
 _OFFSET_TABLES = (0x7FE00001, 0x7FE00002, 0x7FE00003)  # of an encapsulated value only, PS3.3 C.7.6.3.1.8
 _PHOTOMETRIC_INTERPRETATION, _PLANAR_CONFIGURATION = 0x00280004, 0x00280006
@@ -94,25 +91,6 @@ def to_explicit_little_endian(
         transcoded.close()
         raise
     return transcoded
-
-
-def inflate(source: RangedSource, start: int, scratch: Scratch, max_bytes: int = MAX_INFLATED_BYTES) -> None:
-    """Write the deflated data set that begins at ``start`` to ``scratch`` (PS3.5 A.5), at most ``max_bytes``.
-
-    Raises InvalidHeader if it is broken or larger.
-    """
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        for chunk in source.iter_range(start, source.size_bytes):
-            waiting = chunk
-            while waiting and not inflater.eof:
-                scratch.write(inflater.decompress(waiting, 1024 * 1024))
-                waiting = inflater.unconsumed_tail
-                if scratch.size_bytes > max_bytes:
-                    raise InvalidHeader("The deflated data set is larger than this archive inflates.")
-        scratch.write(inflater.flush())
-    except zlib.error as error:
-        raise InvalidHeader("The deflated data set is broken.") from error
 
 
 def check_frame_count(header: Header, layout: FrameLayout) -> None:

@@ -43,7 +43,7 @@ class Limits:
     """How much one data set may cost. ``header_bytes`` counts what is read, not what is skipped as bulk."""
 
     depth: int = 64
-    elements: int = 2_000_000
+    elements: int = 500_000
     header_bytes: int = 256 * 1024 * 1024
     inflated_bytes: int = 2 * 1024 * 1024 * 1024
     inflation_ratio: int = 500
@@ -367,10 +367,12 @@ class DatasetParser:
         scope.is_implicit_vr = is_implicit
 
     def _skip_remainder(self, position: int, stop: int, *, is_over: bool) -> int:
-        """Return ``stop`` for bytes too few to be an element; in an item that must be closed they are no padding."""
+        """Return ``stop`` for bytes too few to be an element: padding, unless they are the beginning of one."""
         if not is_over:
             raise self._overrun(_ITEM, position, stop)
         if self._window.read(position, stop).strip(b"\0"):
+            if stop == self._window.end and not self._is_after_pixels:
+                raise TruncatedDataSet(f"The data set is truncated: the element at byte {position} is not complete.")
             self._findings.warn(None, f"Trailing bytes at byte {position}.")
         return stop
 

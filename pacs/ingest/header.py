@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pacs.errors import InvalidHeader, TruncatedDataSet
 from pacs.imaging import syntaxes
 from pacs.imaging.fragments import ByteSource
+from pacs.imaging.inflation import MemorySink, Sink, inflate
 from pacs.ingest.charsets import python_names
 from pacs.ingest.dataset import DatasetParser, Limits
 from pacs.ingest.findings import Parsed
-from pacs.ingest.inflation import MemorySink, Sink, inflate
 from pacs.ingest.values import ENCODED_KINDS
 from pacs.ingest.window import Window
 from pacs.model import Header, PixelElement
 from pacs.tags import text_of
 
-__all__ = ["ByteSource", "Limits", "Sink", "inflate", "parse_header"]
+__all__ = ["Limits", "parse_header"]
 
 _PREAMBLE_BYTES = 128
 _MAGIC = b"DICM"

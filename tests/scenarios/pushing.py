@@ -2,13 +2,16 @@
 
 import io
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import AE
-from pynetdicom.sop_class import CTImageStorage
 
 from tests.builders import as_dataset_bytes, build_ct
+from tests.conformance.dimse.scu import ASSOCIATE_ACCEPT, BareSocket, encode_store_command
+
+FRAGMENT_BYTES = 128 * 1024
 
 
 @dataclass
@@ -39,25 +42,31 @@ class Pusher:
 
     def _run(self) -> None:
         first = build_ct()
-        entity = AE(ae_title="PUSHER")
-        entity.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
-        association = entity.associate("127.0.0.1", self.port, ae_title="PACS")
-        number = 0
-        while not self._stop.is_set() and association.is_established:
-            number += 1
-            dataset = build_ct(
-                StudyInstanceUID=first.StudyInstanceUID,
-                SeriesInstanceUID=first.SeriesInstanceUID,
-                PatientID=first.PatientID,
-                InstanceNumber=number,
-                **self.changes,
-            )
-            status = association.send_c_store(dataset)
-            self.statuses.append(status.Status if "Status" in status else -1)
-            if "Status" in status and status.Status == 0:
-                self.acknowledged[dataset.SOPInstanceUID] = as_dataset_bytes(dataset)
-        if association.is_established:
-            association.release()
+        with BareSocket(self.port) as peer:
+            kind, _ = peer.associate(first.SOPClassUID, syntaxes=[ExplicitVRLittleEndian])
+            assert kind == ASSOCIATE_ACCEPT
+            # The archive is gone when the connection is: nothing more is acknowledged.
+            with suppress(OSError, AssertionError):
+                while not self._stop.is_set():
+                    self._send(peer, first)
+
+    def _send(self, peer: BareSocket, first: Dataset) -> None:
+        dataset = build_ct(
+            StudyInstanceUID=first.StudyInstanceUID,
+            SeriesInstanceUID=first.SeriesInstanceUID,
+            PatientID=first.PatientID,
+            InstanceNumber=len(self.statuses) + 1,
+            **self.changes,
+        )
+        data = as_dataset_bytes(dataset)
+        peer.send_data(1, encode_store_command(sop_instance_uid=dataset.SOPInstanceUID.encode()), is_command=True)
+        for start in range(0, len(data), FRAGMENT_BYTES):
+            is_last = start + FRAGMENT_BYTES >= len(data)
+            peer.send_data(1, data[start : start + FRAGMENT_BYTES], is_command=False, is_last=is_last)
+        status, _ = peer.receive_status()
+        self.statuses.append(status)
+        if status == 0x0000:
+            self.acknowledged[dataset.SOPInstanceUID] = data
 
 
 def dataset_of(part10: bytes) -> bytes:

@@ -16,8 +16,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from pacs.errors import HeaderTooLarge, InvalidHeader, TruncatedDataSet
-from pacs.ingest.header import Limits, inflate, parse_header
-from pacs.ingest.inflation import MemorySink
+from pacs.imaging.inflation import MemorySink, inflate
+from pacs.ingest.header import Limits, parse_header
 from pacs.model import BulkValue, ByteRange
 from storage.spool import Spool
 from tests import builders

@@ -1,59 +1,76 @@
-"""What keeps an archive trustworthy while nobody looks: digests compared, and conflicts settled that are none."""
+"""Conflicts that are none: copies that differ only in their encoding, as when a device resends in another syntax.
+
+Both are decoded to Explicit VR Little Endian and compared by digest. What does not decode, or was lossy, is never
+equal: then a person decides.
+"""
 
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Self
 
 from sqlalchemy import Connection
 
 from pacs.database.base import Database
-from pacs.errors import PacsError
-from pacs.index import changes, conflicts, inventory, writer
+from pacs.errors import PacsError, UnsupportedTransferSyntax
+from pacs.imaging.frames import plan_frames
+from pacs.imaging.opened import OpenInstance, closer
+from pacs.imaging.transcode import FrameDecoder, to_explicit_little_endian
+from pacs.index import changes, conflicts, writer
 from pacs.index.conflicts import Conflict, ConflictKind
-from pacs.index.inventory import StoredCopy
-from pacs.ingest.comparison import Comparer
-from pacs.model import ChangeKind
+from pacs.ingest.header import parse_header
+from pacs.model import ChangeKind, Location
+from pacs.retrieve.stored import SpoolScratch, StoredBytes
 from storage.base import BlobStore
-from storage.errors import BlobNotFound
-from storage.keys import key_digest
 
 LOGGER = logging.getLogger(__name__)
 
-_PAGE = 500
-_CHUNK_BYTES = 1024 * 1024
-_ReadPage = Callable[[Connection, int, int, int], list[StoredCopy]]
 
+class Comparer:
+    """Compares stored copies by what they hold."""
 
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """One stored copy and what is wrong with it: an empty ``problem`` is a sound one."""
+    def __init__(self, store: BlobStore, decoder: FrameDecoder, spool_directory: Path) -> None:
+        self._store = store
+        self._decoder = decoder
+        self._spool_directory = spool_directory
 
-    copy: StoredCopy
-    problem: str = ""
+    def is_same_content(self, first: Location, second: Location) -> bool:
+        """Whether both copies hold the same values and the same pixels; False also for what cannot be decoded."""
+        try:
+            return self._digest(first) == self._digest(second)
+        except (PacsError, EOFError):
+            return False
 
+    def _digest(self, location: Location) -> str:
+        source = StoredBytes(self._store, location)
+        with ExitStack() as stack:
+            inflated = stack.enter_context(closing(self._open_scratch()))
+            header = parse_header(source, source.size_bytes, inflate_into=inflated)
+            opened = OpenInstance(header, plan_frames(header, source), source)
+            stack.callback(_release, opened)
+            if not opened.syntax.is_lossless:
+                raise UnsupportedTransferSyntax("What was lossy is equal to nothing but itself.")
+            if header.is_deflated:
+                opened.inflate(self._open_scratch())
+            transcoded = stack.enter_context(
+                closing(
+                    to_explicit_little_endian(header, opened.layout, opened.source, self._decoder, self._open_scratch)
+                )
+            )
+            sha256 = hashlib.sha256()
+            for chunk in transcoded.iter_chunks():
+                sha256.update(chunk)
+            return sha256.hexdigest()
 
-def count_copies(database: Database, partition_id: int) -> int:
-    """Return how many instances the partition holds."""
-    with database.read() as connection:
-        return inventory.count_instances(connection, partition_id)
-
-
-def verify_copies(database: Database, store: BlobStore, partition_id: int) -> Iterator[Checked]:
-    """Read every instance and every copy that a conflict keeps, and compare it with its digest.
-
-    Yields one result a copy, as it goes; what is stored meanwhile may or may not be among them.
-    """
-    for read_page in (inventory.read_instances, inventory.read_conflicting):
-        for copy in _walk(database, partition_id, read_page):
-            yield Checked(copy, _verify(store, copy))
+    def _open_scratch(self) -> SpoolScratch:
+        return SpoolScratch(self._spool_directory)
 
 
 class ConflictResolver:
-    """Settles conflicts between copies that differ only in how they are encoded (a resend in another transfer syntax).
+    """Settles the conflicts between copies that are equal but for their encoding.
 
     Runs in a thread between ``with`` and its end, and looks at each conflict once.
     """
@@ -103,6 +120,10 @@ class ConflictResolver:
         return self._comparer.is_same_content(answering.location, conflict.location)
 
 
+def _release(opened: OpenInstance) -> None:
+    closer(opened.release())()
+
+
 def _settle(connection: Connection, conflict: Conflict) -> None:
     at = datetime.now(UTC)
     if conflicts.resolve_conflict(connection, conflict.partition_id, conflict.id, "equal decoded content", at):
@@ -115,31 +136,3 @@ def _settle(connection: Connection, conflict: Conflict) -> None:
             series_instance_uid=conflict.series_instance_uid,
             sop_instance_uid=conflict.sop_instance_uid,
         )
-
-
-def _walk(database: Database, partition_id: int, read_page: _ReadPage) -> Iterator[StoredCopy]:
-    after = 0
-    while True:
-        with database.read() as connection:
-            page = read_page(connection, partition_id, after, _PAGE)
-        yield from page
-        if len(page) < _PAGE:
-            return
-        after = page[-1].row_id
-
-
-def _verify(store: BlobStore, copy: StoredCopy) -> str:
-    """Return what is wrong with a copy, or nothing. The whole blob is read: its key is the digest of all of it."""
-    end = copy.location.offset + copy.location.length_bytes
-    sha256 = hashlib.sha256()
-    size = 0
-    try:
-        with store.open(copy.location.blob_key) as stream:
-            while chunk := stream.read(_CHUNK_BYTES):
-                sha256.update(chunk)
-                size += len(chunk)
-    except BlobNotFound:
-        return "missing"
-    if size < end:
-        return "truncated"
-    return "" if sha256.hexdigest() == key_digest(copy.location.blob_key) else "damaged"

@@ -5,8 +5,8 @@ out names its length and its syntax, and reads its bytes while they are sent.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
@@ -22,10 +22,8 @@ from pacs.errors import (
     InstanceNotFound,
     InvalidHeader,
     NotAcceptable,
-    OutOfResources,
     SeriesNotFound,
     StudyNotFound,
-    Unavailable,
     UnsupportedTransferSyntax,
 )
 from pacs.imaging.codecs import PixelDescription
@@ -38,9 +36,8 @@ from pacs.imaging.syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM, looku
 from pacs.imaging.transcode import FrameDecoder, Transcoded, to_explicit_little_endian
 from pacs.index import metadata, reader
 from pacs.model import BulkValue, Header, InstanceRecord, Location, PixelElement
+from pacs.retrieve.stored import SpoolScratch, StoredBytes
 from storage.base import BlobStore
-from storage.errors import BlobNotFound, StorageError, StorageFull
-from storage.spool import Spool
 
 __all__ = ["ANY", "DEFAULT", "DICOM", "Acceptable", "Frames", "Representation", "Retriever"]
 
@@ -264,8 +261,8 @@ class Retriever:
         finally:
             closer(opened.release())()
 
-    def _source(self, record: InstanceRecord) -> "_StoredBytes":
-        return _StoredBytes(self._store, record.location, lambda: self._relocate(record))
+    def _source(self, record: InstanceRecord) -> StoredBytes:
+        return StoredBytes(self._store, record.location, lambda: self._relocate(record))
 
     def _relocate(self, record: InstanceRecord) -> Location:
         """Return where the instance lies now; raise InstanceNotFound if it is gone."""
@@ -281,103 +278,8 @@ class Retriever:
             raise InstanceNotFound
         return found[0].location
 
-    def _open_scratch(self) -> "_SpoolScratch":
-        return _SpoolScratch(self._spool_directory)
-
-
-class _StoredBytes:
-    """One instance's bytes in the store, read with the archive's errors.
-
-    A blob may be packed into another between the look-up and the read: the location is looked up once more.
-    """
-
-    def __init__(self, store: BlobStore, location: Location, relocate: Callable[[], Location]) -> None:
-        self._store = store
-        self._location = location
-        self._relocate: Callable[[], Location] | None = relocate
-
-    @property
-    def size_bytes(self) -> int:
-        """How many bytes the instance has."""
-        return self._location.length_bytes
-
-    def read_range(self, start: int, end: int) -> bytes:
-        """Return bytes ``start`` up to, not including, ``end``; short only where the instance ends."""
-        if start >= (end := min(end, self.size_bytes)):
-            return b""
-        return self._located(
-            lambda place: self._store.read_range(place.blob_key, place.offset + start, place.offset + end)
-        )
-
-    def iter_range(self, start: int, end: int) -> Iterator[bytes]:
-        """Yield the same bytes in chunks, from one stream that is closed with the iterator."""
-        if end - start <= _CHUNK_BYTES:
-            yield self.read_range(start, end)
-            return
-        end = min(end, self.size_bytes)
-        stream = self._located(lambda place: self._store.open(place.blob_key, place.offset + start, place.offset + end))
-        with closing(stream):
-            while True:
-                with _store_errors():
-                    chunk = stream.read(_CHUNK_BYTES)
-                if not chunk:
-                    return
-                yield chunk
-
-    def _located(self, read: Callable[[Location], T]) -> T:
-        with _store_errors():
-            try:
-                return read(self._location)
-            except BlobNotFound:
-                if self._relocate is None:
-                    raise
-            self._location, self._relocate = self._relocate(), None
-            return read(self._location)
-
-
-class _SpoolScratch:
-    """A spool as scratch space: it fails with the archive's errors."""
-
-    def __init__(self, directory: Path) -> None:
-        self._spool = Spool(directory)
-
-    @property
-    def size_bytes(self) -> int:
-        """How many bytes were written."""
-        return self._spool.size_bytes
-
-    def write(self, data: bytes) -> int:
-        """Append bytes; raise OutOfResources when they outgrow the disk."""
-        with _store_errors():
-            return self._spool.write(data)
-
-    def read_range(self, start: int, end: int) -> bytes:
-        """Return bytes ``start`` up to, not including, ``end``; short only at the end of what was written."""
-        with _store_errors():
-            return self._spool.read_range(start, end)
-
-    def iter_range(self, start: int, end: int) -> Iterator[bytes]:
-        """Yield the same bytes in chunks."""
-        for offset in range(start, end, _CHUNK_BYTES):
-            yield self.read_range(offset, min(end, offset + _CHUNK_BYTES))
-
-    def close(self) -> None:
-        """Free memory and disk."""
-        self._spool.close()
-
-
-@contextmanager
-def _store_errors() -> Iterator[None]:
-    """Translate what the store says into the archive's errors."""
-    try:
-        yield
-    except StorageFull as error:
-        raise OutOfResources from error
-    except BlobNotFound as error:
-        LOGGER.exception("A blob that the index names is not in the store")
-        raise Unavailable("The bytes of an instance are missing from the store.") from error
-    except StorageError as error:
-        raise Unavailable from error
+    def _open_scratch(self) -> SpoolScratch:
+        return SpoolScratch(self._spool_directory)
 
 
 def _represent(

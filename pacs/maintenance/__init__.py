@@ -1,0 +1,1 @@
+"""What keeps an archive trustworthy while nobody looks."""
