@@ -30,9 +30,9 @@ from tests.scenarios.process import free_port, serving
 HERE = Path(__file__).parent
 BARE_ACCEPTOR = """
 import sys
-from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom import AE, AllStoragePresentationContexts, VerificationPresentationContexts, evt
 entity = AE(ae_title="PACS")
-entity.supported_contexts = AllStoragePresentationContexts
+entity.supported_contexts = AllStoragePresentationContexts + VerificationPresentationContexts
 entity.maximum_pdu_size = 256 * 1024
 entity.start_server(("127.0.0.1", int(sys.argv[1])), evt_handlers=[(evt.EVT_C_STORE, lambda event: 0x0000)])
 """

@@ -106,6 +106,7 @@ def serve(settings: Settings, parts: Parts, on_ready: Callable[[int, int], None]
         viewer=create_viewer(settings.viewer_dir),
         cors_origins=settings.http.cors_origins,
         origin=build_origin(settings, Door.STOW),
+        public_url=settings.http.public_url,
     )
     config = uvicorn.Config(
         app,

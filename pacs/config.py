@@ -44,11 +44,13 @@ class DatabaseSettings(_Section):
 class HttpSettings(_Section):
     """The HTTP door. ``port`` 0 takes any free one; pages from ``cors_origins`` may call DICOMweb.
 
-    An empty ``viewer_dir`` is the folder ``viewer`` in the data directory.
+    ``public_url`` is what clients reach the archive by, if that is not what they say in their Host header (a proxy, or
+    a client that leaves the port out). An empty ``viewer_dir`` is the folder ``viewer`` in the data directory.
     """
 
     host: str = "127.0.0.1"
     port: Port = 8080
+    public_url: str = Field(default="", pattern=r"^(https?://[^/?#\s]+(/[^?#\s]*)?)?$")
     cors_origins: tuple[str, ...] = ()
     viewer_dir: Path | None = None
 

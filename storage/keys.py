@@ -12,10 +12,14 @@ _LONGEST_KEY = 900  # S3 allows 1024 with the store's prefix
 
 
 def blob_key(sha256: str) -> str:
-    """Return the key for bytes with this SHA-256 digest in hex; two folder levels keep any one folder small."""
+    """Return the key for bytes with this SHA-256 digest in hex.
+
+    One level of 256 folders: each is made once and soon, while with two levels nearly every put would make two folders
+    more and sync both into their parents. Hashed directories of current file systems hold millions of names.
+    """
     if not _DIGEST.fullmatch(sha256):
         raise ValueError("a blob key needs a SHA-256 digest in lower-case hex")
-    return f"sha256/{sha256[:2]}/{sha256[2:4]}/{sha256}"
+    return f"sha256/{sha256[:2]}/{sha256}"
 
 
 def key_digest(key: str) -> str:

@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     common.add_argument("--data-dir", metavar="DIR", help="where index and objects live (default: pacs-data)")
     common.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
 
     serve = _add(subparsers, common, "serve", commands.serve, "serve DICOM, DICOMweb and the viewer")
     serve.add_argument(

@@ -31,7 +31,7 @@ class Reason(Enum):
     DUPLICATE_REJECTED = (0xC003, "Another data set has this SOP Instance UID.")
     INTERNAL_ERROR = (0xC004, "The archive failed; its log says why.")
     CONFLICT = (0xB000, "Another data set has this SOP Instance UID; both are kept.")
-    DATA_SET_MISMATCH = (0xB007, "The data set does not fit its SOP Class; stored as it is.")
+    DATA_SET_MISMATCH = (0xB007, "Something in the data set is not as it must be; stored as it is.")
 
     @property
     def code(self) -> int:

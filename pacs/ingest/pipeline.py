@@ -27,6 +27,8 @@ from storage.spool import Spool
 
 LOGGER = logging.getLogger(__name__)
 
+_REASONS = {Disposition.CONFLICT: Reason.CONFLICT, Disposition.REJECTED: Reason.DUPLICATE_REJECTED}
+
 
 class Ingestor:
     """Stores incoming objects. Any number of threads may call it at once."""
@@ -108,11 +110,7 @@ class Ingestor:
         )
         publication = Publication(prepared, location, header.transfer_syntax_uid, dataset_digest)
         disposition = self._database.write(lambda connection: publish(connection, publication))
-        reason = {
-            Disposition.CONFLICT: Reason.CONFLICT,
-            Disposition.REJECTED: Reason.DUPLICATE_REJECTED,
-        }.get(disposition)
-        return _outcome(header, disposition, reason, findings)
+        return _outcome(header, disposition, _REASONS.get(disposition), findings)
 
     def _is_stored(self, location: Location) -> bool:
         """Whether the bytes that a duplicate would be told are safe still are: it may be the last copy there is."""
@@ -145,6 +143,9 @@ def _refuse(incoming: Incoming, reason: Reason, warnings: tuple[str, ...] = ()) 
 
 
 def _outcome(header: Header, disposition: Disposition, reason: Reason | None, findings: tuple[str, ...]) -> Outcome:
+    """Return the answer; what a rule finds is told to the sender, oddities of single values only to the log."""
+    if reason is None and findings:
+        reason = Reason.DATA_SET_MISMATCH
     return Outcome(
         disposition,
         reason,

@@ -83,7 +83,7 @@ def build_instance(
         bulk=(BulkValue("7FE00010", "OW", ByteRange(1000, 1200)),),
         pixels=PixelElement("7FE00010", "OW", ByteRange(1000, 1200), is_encapsulated=False),
     )
-    location = Location(f"sha256/{digest[:2]}/{digest[2:4]}/{digest}", 0, 1200)
+    location = Location(f"sha256/{digest[:2]}/{digest}", 0, 1200)
     return rows.prepare(rows.NewInstance(partition_id, header, b"layout", location, digest, origin, STORED_AT))
 
 

@@ -47,8 +47,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(data_dir: Path, **environment: str) -> Iterator[ArchiveProcess]:
-    """Run ``pacs serve`` on free ports until the block ends; it is ready when the block starts."""
+def serving(data_dir: Path, *, until_ready: bool = True, **environment: str) -> Iterator[ArchiveProcess]:
+    """Run ``pacs serve`` on free ports until the block ends; it answers, and is ready, when the block starts."""
     ports = free_port(), free_port()
     log = data_dir.parent / f"{data_dir.name}.{ports[0]}.log"
     command = [sys.executable, "-m", "pacs.cli.main", "serve", "--data-dir", str(data_dir)]
@@ -59,19 +59,19 @@ def serving(data_dir: Path, **environment: str) -> Iterator[ArchiveProcess]:
         )
     running = ArchiveProcess(process, *ports, log, data_dir)
     try:
-        _wait_until_ready(running)
+        _wait_for(running, "/readyz" if until_ready else "/healthz")
         yield running
     finally:
         if process.poll() is None:
             running.kill()
 
 
-def _wait_until_ready(running: ArchiveProcess) -> None:
+def _wait_for(running: ArchiveProcess, path: str) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         assert running.process.poll() is None, running.log.read_text()
         try:
-            if httpx.get(f"{running.url}/readyz", timeout=2).status_code == httpx.codes.OK:
+            if httpx.get(f"{running.url}{path}", timeout=2).status_code == httpx.codes.OK:
                 return
         except httpx.TransportError:
             pass

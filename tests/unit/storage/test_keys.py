@@ -9,7 +9,7 @@ DIGEST = "0123456789abcdef" * 4
 
 def test_a_key_spreads_over_folders_and_gives_its_digest_back():
     key = blob_key(DIGEST)
-    assert key == f"sha256/01/23/{DIGEST}"
+    assert key == f"sha256/01/{DIGEST}"
     assert key_digest(key) == DIGEST
     assert is_valid_key(key)
 
