@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import (
@@ -48,6 +49,8 @@ def compressed(data, syntax):
 def test_same_content_in_another_native_syntax_is_settled(parts, resolver, syntax):
     dataset = build_ct()
     store(parts, as_part10(dataset, ExplicitVRLittleEndian))
+    if syntax == ExplicitVRBigEndian:
+        dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").byteswap().tobytes()
     assert store(parts, as_part10(dataset, syntax)).reason is Reason.CONFLICT
     assert resolver.resolve_pending() == 1
     assert not open_conflicts(parts)
