@@ -12,7 +12,7 @@ import socket
 import struct
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import StateMachine
@@ -151,7 +151,7 @@ class UpperLayer(DULServiceProvider):
         finally:
             cast("PeerSocket", self.socket).close()
             # Nothing is "nothing came in time" to pynetdicom, which then looks whether this thread is still there.
-            self.to_user_queue.put(None)  # type: ignore[arg-type]
+            self.to_user_queue.put(cast("Any", None))
             self.assoc.dimse.msg_queue.put((None, None))
 
     def send_pdu(self, primitive: _PDUPrimitiveType) -> None:
