@@ -24,7 +24,8 @@ run: $(VENV)/installed
 	@exec $(BIN)/pacs serve --data-dir $(DATA)
 
 test: lint types
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile -m "not browser"
+	$(BIN)/pytest -m browser
 
 unit: $(VENV)/developing
 	$(BIN)/pytest tests/unit

@@ -18,6 +18,8 @@ MULTIPART = "multipart/related"
 ANY_SYNTAX = "*"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 MAX_RANGES = 64
+MAX_FIELD_LENGTH = 4096
+"""Longer media types and Accept fields are not looked at: nobody means them, and a quote that never ends is costly."""
 
 # PS3.18 Tables 8.7.3-4 and 8.7.3-5: the pixel media types and the syntaxes they may carry, the default first.
 PIXEL_SYNTAXES: dict[str, tuple[str, ...]] = {
@@ -93,6 +95,8 @@ class Form:
 
 def parse_media_type(text: str) -> MediaRange | None:
     """Return one media type with its parameters, None if it is malformed."""
+    if len(text) > MAX_FIELD_LENGTH:
+        return None
     head, *rest = _PARAMETER.findall(text) or [""]
     media_type = head.strip().lower()
     if not _TYPE.fullmatch(media_type):
@@ -110,9 +114,11 @@ def parse_media_type(text: str) -> MediaRange | None:
 
 def parse_accept(texts: Iterable[str]) -> tuple[MediaRange, ...]:
     """Return the ranges of Accept fields, the best first and equals in their order; anything goes if there is none."""
-    items = [item for text in texts for item in _ITEM.findall(text) if item.strip()]
-    if not items:
+    fields = [text for text in texts if text.strip(" ,")]
+    if not fields:
         return (MediaRange("*/*"),)
+    readable = [text for text in fields[:MAX_RANGES] if len(text) <= MAX_FIELD_LENGTH]
+    items = [item for text in readable for item in _ITEM.findall(text) if item.strip()]
     ranges = [parsed for item in items[:MAX_RANGES] if (parsed := parse_media_type(item)) is not None]
     return tuple(sorted((one for one in ranges if one.quality > 0), key=lambda one: -one.quality))
 

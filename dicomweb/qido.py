@@ -28,6 +28,8 @@ _CONDITIONAL = frozenset(
         "Rows", "Columns", "BitsAllocated", "NumberOfFrames",
     )
 )  # fmt: skip
+# What all three of the tables list: how the text was encoded, and which zone dates and times are in.
+_AT_EVERY_LEVEL = frozenset({tag_of("SpecificCharacterSet"), tag_of("TimezoneOffsetFromUTC")})
 _ADDED_HERE = frozenset({tag_of("RetrieveURL"), tag_of("InstanceAvailability")})
 _KEYS = {
     Level.STUDY: ("StudyInstanceUID",),
@@ -99,6 +101,7 @@ class _Selection:
         # A series or instance is of no use without the keys of what holds it.
         default = {one.tag for one in known if one.returned_by_default and one.level in own}
         default.update(tag_of(keyword) for keyword in _KEYS[level])
+        default |= _AT_EVERY_LEVEL
         asked = {one.tag for one in known} & search.included_tags
         self.level = level
         # What the index does not keep for searches is still in the header, of instances only.

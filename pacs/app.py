@@ -12,6 +12,7 @@ import uvicorn
 from sqlalchemy import text
 
 from dicomweb.app import create_app
+from dicomweb.connection import GuardedProtocol
 from dicomweb.viewer import create_viewer
 from pacs.archive import Archive
 from pacs.config import PeerSettings, Settings
@@ -21,6 +22,7 @@ from pacs.dimse.peers import Peer, Peers
 from pacs.dimse.server import DimseServer, create_server
 from pacs.errors import InvalidSetting, PacsError, Unavailable
 from pacs.imaging.sandbox import Sandbox
+from pacs.ingest.charsets import python_names
 from pacs.ingest.pipeline import Ingestor
 from pacs.maintenance.conflicts import Comparer, ConflictResolver
 from pacs.model import CLINICAL_PARTITION, Door, DuplicatePolicy, Origin
@@ -34,6 +36,8 @@ from storage.opener import open_store
 from storage.spool import sweep_spools
 
 _ABSENT_KEY = blob_key("0" * 64)
+_MAX_HTTP_CONNECTIONS = 512
+"""Beyond them requests are answered 503: a process that has no file left to open could not store anything either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,10 @@ class Parts:
 def open_archive(settings: Settings) -> Iterator[Parts]:
     """Open the store and the index that the settings name, bring the schema up to date, and build the archive.
 
-    Raises InvalidSetting for a URL that makes no sense and Unavailable for a server that does not answer.
+    Raises InvalidSetting for a URL or a character set that makes no sense and Unavailable for a server that does not
+    answer.
     """
+    _check_character_sets(settings)
     _make_folder(settings.data_dir)
     try:
         store = open_store(
@@ -72,7 +78,9 @@ def open_archive(settings: Settings) -> Iterator[Parts]:
     with closing(database), closing(Sandbox()) as sandbox:
         database.migrate()
         archive = Archive(
-            ingest=Ingestor(database, store, CLINICAL_PARTITION, spool_directory),
+            ingest=Ingestor(
+                database, store, CLINICAL_PARTITION, spool_directory, character_set=settings.ingest.character_set
+            ),
             search=Searcher(database, CLINICAL_PARTITION),
             retrieve=Retriever(database, store, CLINICAL_PARTITION, spool_directory, sandbox),
         )
@@ -110,6 +118,8 @@ def serve(settings: Settings, parts: Parts, on_ready: Callable[[int, int], None]
     )
     config = uvicorn.Config(
         app,
+        http=GuardedProtocol,
+        limit_concurrency=_MAX_HTTP_CONNECTIONS,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -172,6 +182,18 @@ def _build_peer(peer: PeerSettings | None, settings: Settings) -> Peer:
     }
     values = defaults | own
     return Peer(**(values | {"duplicate_policy": DuplicatePolicy(values["duplicate_policy"])}))
+
+
+def _check_character_sets(settings: Settings) -> None:
+    """Raise InvalidSetting for a character set that nobody knows: text would be misread, and nothing would say so."""
+    names = {"ingest.character_set (PACS_INGEST__CHARACTER_SET)": settings.ingest.character_set}
+    for index, peer in enumerate(settings.dimse.peers):
+        names[f"dimse.peers.{index}.character_set"] = peer.character_set or settings.ingest.character_set
+    for setting, name in names.items():
+        if not python_names((name,)):
+            raise InvalidSetting(
+                f"The setting {setting} is wrong: it must be a defined term of PS3.3 C.12.1.1.2 or Windows-1256."
+            )
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -10,6 +10,9 @@ import traceback
 from types import TracebackType
 
 _OWN = ("pacs", "dicomweb", "storage")
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
+    code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
 _TRUSTED = (*_OWN, "uvicorn.error", "alembic")
 
 
@@ -24,6 +27,10 @@ class RedactingFormatter(logging.Formatter):
         if not _is_from(record.name, _TRUSTED):
             record = logging.makeLogRecord(record.__dict__ | {"args": None, "msg": _place(record)})
         return super().format(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        """Return the line with control characters escaped: an AE title with a line break must not make a record."""
+        return super().formatMessage(record).translate(_ESCAPES)
 
     def formatException(  # noqa: N802 - the name is logging's
         self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]

@@ -129,10 +129,15 @@ def _print_summary(results: list[Imported]) -> int:
         print(f"  {count:>6}  {note}")
     rejected = [result for result in results if not result.outcome or not result.outcome.is_stored]
     for result in rejected[:_SHOWN_PROBLEMS]:
-        print(f"  rejected: {result.name}: {_note(result)}")
+        print(f"  rejected: {_printable(result.name)}: {_note(result)}")
     if len(rejected) > _SHOWN_PROBLEMS:
         print(f"  ... and {len(rejected) - _SHOWN_PROBLEMS} more")
     return 1 if rejected else 0
+
+
+def _printable(name: str) -> str:
+    """Return a file's name for a terminal, which would obey control characters in the name of a ZIP file's entry."""
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in name)
 
 
 def _note(result: Imported) -> str:

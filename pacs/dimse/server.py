@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
+import pydicom.config
 from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.pdu_primitives import A_ASSOCIATE
@@ -291,7 +292,9 @@ def create_server(
 
 
 def _configure_pynetdicom() -> None:
-    """Set pynetdicom's globals, always to the same values; there is no way to set them for one server."""
+    """Set pynetdicom's and pydicom's globals, always to the same values; there is no way to set them for one server."""
+    # Whatever is odd in a command or an answer, a UID with a leading zero first, pydicom would warn about and quote.
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     # Both default to on, and write the patient data of every C-FIND to the log.
     _config.LOG_REQUEST_IDENTIFIERS = False
     _config.LOG_RESPONSE_IDENTIFIERS = False

@@ -8,10 +8,13 @@ from enum import StrEnum
 import orjson
 from sqlalchemy import Connection, bindparam, select, update
 
-from pacs.database.tables import conflict
+from pacs.database.tables import conflict, instance
 from pacs.index.inserting import insert_once
 from pacs.index.rows import digest_of, origin_text
 from pacs.model import Door, DuplicatePolicy, Location, Origin
+
+EQUAL_CONTENT = "equal decoded content"
+"""The resolution of a conflict between copies that differ in nothing but their encoding."""
 
 
 class ConflictKind(StrEnum):
@@ -132,6 +135,16 @@ def has_open_conflict(connection: Connection, partition_id: int, sop_instance_ui
     return connection.execute(_IS_OPEN, parameters).first() is not None
 
 
+def is_known_equal(connection: Connection, partition_id: int, sop_instance_uid: str, dataset_digest: str) -> bool:
+    """Return whether this data set was found to hold the same as the one that has answered ever since."""
+    parameters = {
+        "partition_id": partition_id,
+        "sop_instance_uid": sop_instance_uid,
+        "dataset_digest": bytes.fromhex(dataset_digest),
+    }
+    return connection.execute(_IS_KNOWN_EQUAL, parameters).first() is not None
+
+
 def _origin_of(text: str) -> Origin:
     values = orjson.loads(text)
     door, policy = Door(values.pop("door")), DuplicatePolicy(values.pop("duplicate_policy"))
@@ -160,4 +173,22 @@ _IS_OPEN = select(conflict.c.id).where(
     conflict.c.sop_instance_uid == bindparam("sop_instance_uid"),
     conflict.c.kind == ConflictKind.CONTENT.value,
     conflict.c.resolved_at.is_(None),
+)
+_IS_KNOWN_EQUAL = (
+    select(conflict.c.id)
+    .join_from(
+        conflict,
+        instance,
+        (instance.c.partition_id == conflict.c.partition_id)
+        & (instance.c.sop_instance_uid == conflict.c.sop_instance_uid),
+    )
+    .where(
+        conflict.c.partition_id == bindparam("partition_id"),
+        conflict.c.sop_instance_uid == bindparam("sop_instance_uid"),
+        conflict.c.dataset_digest == bindparam("dataset_digest"),
+        conflict.c.kind == ConflictKind.CONTENT.value,
+        conflict.c.resolution == EQUAL_CONTENT,
+        # What answers now may have replaced what the copy was compared with.
+        conflict.c.resolved_at > instance.c.stored_at,
+    )
 )

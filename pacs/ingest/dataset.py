@@ -29,6 +29,7 @@ from pacs.model import Attributes
 
 PIXEL_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 UNDEFINED = 0xFFFFFFFF
+LONG_BYTES = 1024
 
 _FIRST_PIXEL_TAG = 0x7FE00008
 _ITEM = 0xFFFEE000
@@ -40,10 +41,16 @@ _SEARCH_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one data set may cost. ``header_bytes`` counts what is read, not what is skipped as bulk."""
+    """How much one data set may cost. ``header_bytes`` counts what is read, not what is skipped as bulk.
+
+    Two bytes may be one value, in memory twenty times as large: past ``inline_values`` of them longer elements are bulk
+    data, past ``values`` the data set is refused.
+    """
 
     depth: int = 64
     elements: int = 500_000
+    inline_values: int = 1_000_000
+    values: int = 3_000_000
     header_bytes: int = 256 * 1024 * 1024
     inflated_bytes: int = 2 * 1024 * 1024 * 1024
     inflation_ratio: int = 500
@@ -71,7 +78,7 @@ class DatasetParser:
         self._explicit_header = struct.Struct(order + "HH2sH").unpack_from
         self._long = struct.Struct(order + "L").unpack_from
         self._elements_left = limits.elements
-        self._findings = Findings(fallbacks, is_little_endian=is_little_endian)
+        self._findings = Findings(fallbacks, limits.values, is_little_endian=is_little_endian)
         self._is_after_pixels = False
 
     def parse(self, start: int, *, is_implicit_vr: bool) -> Parsed:
@@ -92,7 +99,8 @@ class DatasetParser:
         end, limit = scope.end, scope.limit
         stop = limit if end is None else end
         self._detect_implicit_vr(scope, start, stop)
-        is_implicit, window, add_value = scope.is_implicit_vr, self._window, self._findings.add_value
+        is_implicit, window, findings = scope.is_implicit_vr, self._window, self._findings
+        add_value, many = findings.add_value, self._limits.inline_values
         unpack = self._implicit_header if is_implicit else self._explicit_header
         encoded_kinds, public_kinds = self._encoded_kinds, self._public_kinds
         kind: Kind | None
@@ -151,7 +159,7 @@ class DatasetParser:
                 self._parse_sequence(scope, tag, value_start, position)
                 data, origin = window.data, window.origin
                 loaded = origin + len(data)
-            elif length > kind.inline_bytes or tag in PIXEL_TAGS:
+            elif length > kind.inline_bytes or tag in PIXEL_TAGS or (length > LONG_BYTES and findings.values > many):
                 self._add_bulk(scope, tag, kind, value_start, position)
             else:
                 if position > loaded:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from pacs.errors import HeaderTooLarge
 from pacs.ingest.ambiguity import Scope, Unresolved, choose_sign, resolve
 from pacs.ingest.charsets import TextDecoder
 from pacs.ingest.values import AMBIGUOUS, KEYS, VALUES, Kind, convert_anyway, inline
@@ -10,6 +11,7 @@ from pacs.model import Attributes, BulkValue, ByteRange
 
 _CHARACTER_SET = 0x00080005
 _MAX_WARNINGS = 100
+_NAME_WEIGHT = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +25,12 @@ class Parsed:
 
 
 class Findings:
-    """Collects one data set. Warnings name tags, never values, and are at most a hundred."""
+    """Collects one data set. Warnings name tags, never values, and are at most a hundred.
 
-    def __init__(self, fallbacks: tuple[str, ...], *, is_little_endian: bool) -> None:
+    ``values`` counts those of attributes with several, a name for what it costs; past ``max_values`` HeaderTooLarge.
+    """
+
+    def __init__(self, fallbacks: tuple[str, ...], max_values: int, *, is_little_endian: bool) -> None:
         self._fallbacks = fallbacks
         self._is_little_endian = is_little_endian
         self._bulk: dict[str, BulkValue] = {}
@@ -33,6 +38,8 @@ class Findings:
         self._unresolved: list[Unresolved] = []
         self._warnings: dict[str, None] = {}
         self.has_duplicates = False
+        self.values = 0
+        self._max_values = max_values
 
     def add_value(self, scope: Scope, tag: int, kind: Kind, value: bytes) -> None:
         """Put an element with this encoded value into ``scope``; bytes that are no value of their VR warn only."""
@@ -47,6 +54,10 @@ class Findings:
                 self.warn(tag, f"not a value of VR {vr}")
                 return
             scope.attributes[key] = {"vr": vr, "Value": values} if values else {"vr": vr}
+            if len(values) > 1:
+                self.values += len(values) * _NAME_WEIGHT if vr == "PN" else len(values)
+                if self.values > self._max_values:
+                    raise HeaderTooLarge(f"The data set has more than {self._max_values} values.")
             if decoder.is_troubled:
                 decoder.is_troubled = False
                 self.warn(tag, "text outside the declared character set")

@@ -4,8 +4,9 @@ Files come with and without preamble and file meta, as archives and devices writ
 warnings; what is truncated or too large to be honest raises. Messages name tags and byte positions, never values.
 """
 
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pacs.errors import InvalidHeader, TruncatedDataSet
@@ -27,6 +28,7 @@ _MAGIC = b"DICM"
 _SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX = 0x00020002, 0x00020003, 0x00020010
 _PIXEL_KEYS = ("7FE00010", "7FE00008", "7FE00009")
 _MAX_META_BYTES = 1024 * 1024
+_UID = re.compile(r"[0-9.]{1,64}")
 # A data set without file meta must begin with one of these groups, or anything at all would be one.
 _FIRST_GROUPS = {0x0000, 0x0002, 0x0004, 0x0008}
 _MEMORY_INFLATED_BYTES = 64 * 1024 * 1024
@@ -50,20 +52,22 @@ def parse_header(
     limits: Limits = Limits(),  # noqa: B008 - frozen
     *,
     inflate_into: Sink | None = None,
+    on_large: Callable[[], None] = lambda: None,
 ) -> Header:
     """Return the header of the file that ``source`` holds in its first ``size_bytes`` bytes.
 
     Text that no declared character set explains is read as UTF-8, then in each of ``fallback_character_sets``. A
     deflated data set is inflated into ``inflate_into``, which the caller closes; without one it must be small.
+    ``on_large`` is called once if the header turns out to be large, before it is read.
     Raises InvalidHeader, TruncatedDataSet or HeaderTooLarge; a value that cannot be read is only a warning.
     """
-    window = Window(source, size_bytes, limits.header_bytes)
+    window = Window(source, size_bytes, limits.header_bytes, on_large)
     meta = _read_meta(window)
     uid = meta.transfer_syntax_uid or _guess_transfer_syntax(window, meta)
     syntax = syntaxes.lookup(uid)
     start = meta.end
     if syntax.is_deflated:
-        window, start = _inflated(window, meta.end, limits, inflate_into), 0
+        window, start = _inflated(window, meta.end, limits, inflate_into, on_large), 0
     fallbacks = python_names(tuple(fallback_character_sets))
     parser = DatasetParser(window, limits, fallbacks, is_little_endian=syntax.is_little_endian)
     parsed = parser.parse(_skip_command_set(window, start), is_implicit_vr=syntax.is_implicit_vr)
@@ -109,9 +113,11 @@ def _read_meta(window: Window) -> _Meta:
         if tag in (_SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX):
             texts[tag] = window.read(value_start, value_end).decode("latin-1").strip(" \0")
         position = value_end
+    uid = texts.get(_TRANSFER_SYNTAX, "")
     return _Meta(
         end=position,
-        transfer_syntax_uid=texts.get(_TRANSFER_SYNTAX, ""),
+        # What is no UID is as good as none: it would go out again in headers of our answers.
+        transfer_syntax_uid=uid if _UID.fullmatch(uid) else "",
         sop_class_uid=texts.get(_SOP_CLASS, ""),
         sop_instance_uid=texts.get(_SOP_INSTANCE, ""),
         is_present=is_present,
@@ -150,13 +156,15 @@ def _guess_transfer_syntax(window: Window, meta: _Meta) -> str:
     return syntaxes.EXPLICIT_VR_LITTLE_ENDIAN if is_explicit_vr else syntaxes.IMPLICIT_VR_LITTLE_ENDIAN
 
 
-def _inflated(window: Window, start: int, limits: Limits, inflate_into: Sink | None) -> Window:
+def _inflated(
+    window: Window, start: int, limits: Limits, inflate_into: Sink | None, on_large: Callable[[], None]
+) -> Window:
     max_bytes = limits.inflated_bytes
     if inflate_into is None:
         max_bytes = min(max_bytes, _MEMORY_INFLATED_BYTES)
     sink = inflate_into or MemorySink()
     size_bytes = inflate(window.source, start, window.end, sink, max_bytes=max_bytes, max_ratio=limits.inflation_ratio)
-    return Window(sink, size_bytes, limits.header_bytes)
+    return Window(sink, size_bytes, limits.header_bytes, on_large)
 
 
 def _skip_command_set(window: Window, start: int) -> int:

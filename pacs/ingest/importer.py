@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,7 +24,7 @@ from pacs.model import Origin
 
 CHUNK_BYTES = 1024 * 1024
 MAX_ZIP_RATIO = 200
-MAX_ZIP_ENTRY_BYTES_AT_ANY_RATIO = 256 * 1024 * 1024
+MAX_ZIP_BYTES_AT_ANY_RATIO = 256 * 1024 * 1024
 _NO_DICOM_SUFFIXES = frozenset({".md", ".toml", ".txt", ".py", ".html", ".pdf", ".jpg", ".png", ".exe", ".inf", ".xml"})
 
 
@@ -112,21 +113,30 @@ def _iter_zip(path: Path) -> Iterator[Entry]:
     except (zipfile.BadZipFile, OSError):
         yield Entry(str(path), path.stat().st_size, lambda: _refuse("is a damaged ZIP file"))
         return
-    with archive:
-        for info in archive.infolist():
-            name = f"{path}!{info.filename}"
-            if info.is_dir() or Path(info.filename).suffix.lower() in _NO_DICOM_SUFFIXES:
-                continue
-            if Path(info.filename).name.upper() == "DICOMDIR":
-                continue
-            yield Entry(name, info.file_size, lambda info=info: _open_zip_entry(archive, info))  # type: ignore[misc]
+    # Not closed here: entries may be opened after all were listed. It is closed with the last of them.
+    budget = _DenseBudget()
+    for info in archive.infolist():
+        name = f"{path}!{info.filename}"
+        if info.is_dir() or Path(info.filename).suffix.lower() in _NO_DICOM_SUFFIXES:
+            continue
+        if Path(info.filename).name.upper() == "DICOMDIR":
+            continue
+        yield Entry(name, info.file_size, partial(_open_zip_entry, archive, info, budget))
 
 
-def _open_zip_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
+@dataclass(slots=True)
+class _DenseBudget:
+    """How much one ZIP file may still unpack to at any ratio: a bomb may be one large entry or many small ones."""
+
+    bytes_left: int = MAX_ZIP_BYTES_AT_ANY_RATIO
+
+
+def _open_zip_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: _DenseBudget) -> BinaryIO:
     """Open an entry unless it is a bomb; zipfile itself ends the stream at the size that the directory declares."""
-    too_dense = info.file_size > MAX_ZIP_RATIO * max(info.compress_size, 1)
-    if too_dense and info.file_size > MAX_ZIP_ENTRY_BYTES_AT_ANY_RATIO:
-        raise EntryRefused("is refused: it unpacks to more than 200 times its size")
+    if info.file_size > MAX_ZIP_RATIO * max(info.compress_size, 1):
+        if info.file_size > budget.bytes_left:
+            raise EntryRefused("is refused: it unpacks to more than 200 times its size")
+        budget.bytes_left -= info.file_size
     return archive.open(info)  # type: ignore[return-value]
 
 

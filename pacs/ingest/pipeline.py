@@ -6,6 +6,8 @@ nothing refers to, which the sweeper removes.
 """
 
 import logging
+import threading
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,13 +19,17 @@ from pacs.ingest.header import parse_header
 from pacs.ingest.incoming import Incoming, IncomingSpool
 from pacs.ingest.outcome import Disposition, Outcome, Reason
 from pacs.ingest.publishing import Publication, publish, rejects_duplicates
-from pacs.ingest.rules import check, place
+from pacs.ingest.rules import check, is_uid, place
 from pacs.model import FrameLayout, Header, Location
 from pacs.tags import text_of
 from storage.base import BlobStore
 from storage.errors import BlobNotFound, StorageError, StorageFull
 from storage.keys import blob_key
 from storage.spool import Spool
+
+MAX_LARGE_HEADERS = 2
+"""How many headers of more than a megabyte are in memory at once: as Python objects each takes many times its bytes,
+and every association may send one in the same second. Parsing holds the interpreter, so that waiting costs little."""
 
 LOGGER = logging.getLogger(__name__)
 
@@ -33,11 +39,21 @@ _REASONS = {Disposition.CONFLICT: Reason.CONFLICT, Disposition.REJECTED: Reason.
 class Ingestor:
     """Stores incoming objects. Any number of threads may call it at once."""
 
-    def __init__(self, database: Database, store: BlobStore, partition_id: int, spool_directory: Path) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: BlobStore,
+        partition_id: int,
+        spool_directory: Path,
+        character_set: str = "ISO_IR 100",
+    ) -> None:
+        """Make an ingestor; ``character_set`` is the site's, for text that neither declaration nor sender explains."""
         self._database = database
         self._store = store
         self._partition_id = partition_id
         self._spool_directory = spool_directory
+        self._character_set = character_set
+        self._large_headers = threading.BoundedSemaphore(MAX_LARGE_HEADERS)
 
     def open_spool(self) -> IncomingSpool:
         """Return an empty spool for one object; the caller closes it, whatever becomes of the object."""
@@ -49,7 +65,8 @@ class Ingestor:
         Never raises for anything that the sender, the disk, the store or the database did.
         """
         try:
-            outcome = self._store_parsed(incoming)
+            with ExitStack() as held:
+                outcome = self._store_parsed(incoming, held)
         except (StorageFull, OutOfResources):
             outcome = _refuse(incoming, Reason.OUT_OF_RESOURCES)
         except (StorageError, Unavailable):
@@ -66,14 +83,16 @@ class Ingestor:
             )
         return outcome
 
-    def _store_parsed(self, incoming: Incoming) -> Outcome:
+    def _store_parsed(self, incoming: Incoming, held: ExitStack) -> Outcome:
+        """Parse, check and publish; what ``held`` holds is given back once nothing of the header is needed."""
         with Spool(self._spool_directory) as inflated:
             try:
                 header = parse_header(
                     incoming.spool,
                     incoming.spool.size_bytes,
-                    (incoming.origin.character_set,),
+                    (incoming.origin.character_set, self._character_set),
                     inflate_into=inflated,
+                    on_large=lambda: self._wait_for_room(held),
                 )
                 layout = plan_frames(header, incoming.spool)
             except InvalidHeader as error:
@@ -83,6 +102,10 @@ class Ingestor:
         if refusal is not None:
             return _outcome(header, Disposition.REJECTED, refusal, findings)
         return self._publish(incoming, header, layout, findings)
+
+    def _wait_for_room(self, held: ExitStack) -> None:
+        """Wait until there is room for a large header; ``held`` gives the room back."""
+        held.enter_context(self._large_headers)
 
     def _publish(self, incoming: Incoming, header: Header, layout: FrameLayout, findings: tuple[str, ...]) -> Outcome:
         dataset_digest = incoming.spool.digest(header.dataset_offset)
@@ -149,9 +172,15 @@ def _outcome(header: Header, disposition: Disposition, reason: Reason | None, fi
     return Outcome(
         disposition,
         reason,
-        sop_class_uid=text_of(header.attributes, "SOPClassUID"),
-        sop_instance_uid=text_of(header.attributes, "SOPInstanceUID"),
-        study_instance_uid=text_of(header.attributes, "StudyInstanceUID"),
-        series_instance_uid=text_of(header.attributes, "SeriesInstanceUID"),
+        sop_class_uid=_uid_of(header, "SOPClassUID"),
+        sop_instance_uid=_uid_of(header, "SOPInstanceUID"),
+        study_instance_uid=_uid_of(header, "StudyInstanceUID"),
+        series_instance_uid=_uid_of(header, "SeriesInstanceUID"),
         warnings=(*findings, *header.warnings),
     )
+
+
+def _uid_of(header: Header, keyword: str) -> str:
+    """Return a UID, or nothing if it is malformed: who repeats it in an answer or a log may repeat a patient's name."""
+    uid = text_of(header.attributes, keyword)
+    return uid if is_uid(uid) else ""

@@ -37,6 +37,8 @@ def publish(connection: Connection, new: Publication) -> Disposition:
         if existing.location != new.location:
             writer.replace_instance(connection, existing, instance)
         return Disposition.DUPLICATE
+    if conflicts.is_known_equal(connection, instance.partition_id, instance.sop_instance_uid, new.dataset_digest):
+        return Disposition.DUPLICATE
     if rejects_duplicates(instance.origin):
         return Disposition.REJECTED
     if instance.origin.duplicate_policy is DuplicatePolicy.REPLACE:

@@ -14,7 +14,7 @@ from pacs.ingest.outcome import Reason
 from pacs.model import Header
 from pacs.tags import tag_of, text_of
 
-_UID = re.compile(r"[0-9.]{1,64}")
+_UID = re.compile(r"(?=\.*[0-9])[0-9.]{1,64}")
 _REQUIRED_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _PLACE_KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID")
 
@@ -45,11 +45,19 @@ class Finding:
 Rule = Callable[[Header, Expected], Iterator[Finding]]
 
 
+def is_uid(text: str) -> bool:
+    """Whether this is a UID as far as the archive keeps one: digits and dots, and not dots alone.
+
+    "." and ".." are steps of a path, which no client sends in an address: such an object could not be fetched again.
+    """
+    return _UID.fullmatch(text) is not None
+
+
 def require_uids(header: Header, _: Expected) -> Iterator[Finding]:
     """Refuse an object that has no usable UID on one of the levels (PS3.5 9.1; leniently: any digits and dots)."""
     for keyword in _REQUIRED_UIDS:
         uid = text_of(header.attributes, keyword)
-        if not _UID.fullmatch(uid):
+        if not is_uid(uid):
             yield Finding(f"{keyword} is missing or malformed", Reason.INVALID_UID)
         elif re.search(r"(^|\.)0[0-9]", uid) or ".." in uid or uid[0] == "." or uid[-1] == ".":
             yield Finding(f"{keyword} has a component that PS3.5 9.1 does not allow")

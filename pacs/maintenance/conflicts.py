@@ -126,7 +126,7 @@ def _release(opened: OpenInstance) -> None:
 
 def _settle(connection: Connection, conflict: Conflict) -> None:
     at = datetime.now(UTC)
-    if conflicts.resolve_conflict(connection, conflict.partition_id, conflict.id, "equal decoded content", at):
+    if conflicts.resolve_conflict(connection, conflict.partition_id, conflict.id, conflicts.EQUAL_CONTENT, at):
         changes.append(
             connection,
             conflict.partition_id,

@@ -98,6 +98,7 @@ def test_config_prints_what_is_in_force_without_secrets(tmp_path):
         ({"PACS_STORAGE__URL": "gopher://x"}, "storage.url"),
         ({"PACS_DATABASE__URL": "mysql://x"}, "database.url"),
         ({"PACS_DATA_DIR": "/proc/none"}, "/proc/none"),
+        ({"PACS_INGEST__CHARACTER_SET": "Windows-9999"}, "ingest.character_set"),
     ],
 )
 def test_wrong_setting_is_one_sentence_and_no_traceback(tmp_path, environment, named):

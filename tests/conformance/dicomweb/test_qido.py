@@ -5,7 +5,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from pacs.tags import tag_of, text_of, values_of
-from tests.builders import as_part10, build_ct, build_mr, build_series, build_unicode, new_uid
+from tests.builders import as_part10, build_ct, build_mr, build_multiframe, build_series, build_unicode, new_uid
 from tests.conformance.dicomweb.service import MULTIPART_DICOM, multipart_body
 
 # PS3.18 Tables 10.6.3-3 to 10.6.3-5: required, or conditional on being known and known for these data sets.
@@ -95,6 +95,58 @@ def test_lower_levels_have_their_own_attributes_and_those_above_if_asked_across_
         assert not {tag_of(keyword) for keyword in absent} & set(match)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/studies",
+        "/series",
+        "/instances",
+        "/studies/{0.StudyInstanceUID}/series",
+        "/studies/{0.StudyInstanceUID}/instances",
+        "/studies/{0.StudyInstanceUID}/series/{0.SeriesInstanceUID}/instances",
+    ],
+)
+@pytest.mark.parametrize("with_header", ["", "?includefield=KVP"])
+def test_character_set_zone_availability_and_address_are_in_every_answer(http, store, service, path, with_header):
+    dataset = build_unicode(TimezoneOffsetFromUTC="+0100")
+    store(dataset)
+    (match,) = http.get(path.format(dataset) + with_header).json()
+    assert text_of(match, "SpecificCharacterSet") == "ISO_IR 192"
+    assert text_of(match, "TimezoneOffsetFromUTC") == "+0100"
+    assert text_of(match, "InstanceAvailability") == "ONLINE"
+    assert text_of(match, "RetrieveURL").startswith(f"{service}/studies/{dataset.StudyInstanceUID}")
+
+
+def test_attributes_that_are_returned_if_known_are_not_there_if_not(http, study):
+    for path in ("/studies", "/series", "/instances"):
+        match = http.get(path).json()[0]
+        for keyword in ("SpecificCharacterSet", "TimezoneOffsetFromUTC", "RequestAttributesSequence"):
+            assert tag_of(keyword) not in match
+
+
+def test_conditional_attributes_of_a_series_and_an_instance(http, store):
+    item = Dataset()
+    item.ScheduledProcedureStepID = "SPS7"
+    item.RequestedProcedureID = "RP7"
+    dataset = build_multiframe(
+        3,
+        RequestAttributesSequence=Sequence([item]),
+        SeriesDescription="Loop",
+        PerformedProcedureStepStartDate="20240229",
+        PerformedProcedureStepStartTime="115900",
+    )
+    store(dataset)
+    (match,) = http.get(f"/studies/{dataset.StudyInstanceUID}/series").json()
+    assert text_of(match, "SeriesDescription") == "Loop"
+    assert text_of(match, "PerformedProcedureStepStartDate") == "20240229"
+    assert text_of(match, "PerformedProcedureStepStartTime") == "115900"
+    (request,) = values_of(match, "RequestAttributesSequence")
+    assert text_of(request, "ScheduledProcedureStepID") == "SPS7"
+    assert text_of(request, "RequestedProcedureID") == "RP7"
+    (match,) = http.get("/instances").json()
+    assert values_of(match, "NumberOfFrames") == [3]
+
+
 def test_addresses_of_series_and_instances_work(http, study):
     for path in ("/series", "/instances"):
         for match in http.get(path).json():
@@ -164,6 +216,45 @@ def test_a_key_inside_a_sequence_matches_by_its_path(http, store):
         assert uids(http.get("/series", params={name: "SPS7"})) == {wanted.StudyInstanceUID}
 
 
+@pytest.mark.parametrize("level", ["/studies", "/series", "/instances"])
+def test_a_key_inside_a_sequence_matches_at_every_level_within_one_item(http, store, level):
+    def request(step, procedure):
+        item = Dataset()
+        item.ScheduledProcedureStepID = step
+        item.RequestedProcedureID = procedure
+        return item
+
+    wanted = build_ct(RequestAttributesSequence=Sequence([request("S1", "P1"), request("S2", "P2")]))
+    store(wanted, build_ct(RequestAttributesSequence=Sequence([request("S3", "P2")])))
+    step, procedure = "RequestAttributesSequence.ScheduledProcedureStepID", "00400275.00401001"
+    assert uids(http.get(level, params={step: "S2", procedure: "P2"})) == {wanted.StudyInstanceUID}
+    assert uids(http.get(level, params={step: "S1", procedure: "P2"})) == set()
+
+
+def test_one_patient_id_of_two_issuers_is_two_patients_and_each_study_keeps_its_name(http, store):
+    stored = [
+        build_ct(PatientID="1", PatientName="First^Name", IssuerOfPatientID="A"),
+        build_ct(PatientID="1", PatientName="Other^Name", IssuerOfPatientID="B"),
+        build_ct(PatientID="1", PatientName="Married^Name", IssuerOfPatientID="A"),
+    ]
+    store(*stored)
+    matches = http.get("/studies?PatientID=1&includefield=IssuerOfPatientID").json()
+    assert {
+        text_of(match, "StudyInstanceUID"): (text_of(match, "PatientName"), text_of(match, "IssuerOfPatientID"))
+        for match in matches
+    } == {one.StudyInstanceUID: (str(one.PatientName), one.IssuerOfPatientID) for one in stored}
+    found = http.get("/studies?PatientID=1&IssuerOfPatientID=A")
+    assert uids(found) == {stored[0].StudyInstanceUID, stored[2].StudyInstanceUID}
+
+
+def test_studies_without_a_patient_id_are_each_found_under_their_own_name(http, store):
+    first, second = build_ct(PatientID="", PatientName="First^Name"), build_ct(PatientID="", PatientName="Second^Name")
+    store(first, second)
+    assert uids(http.get("/studies?PatientName=first*")) == {first.StudyInstanceUID}
+    both = http.get("/studies", params={"PatientID": '""', "emptyvaluematching": "true"})
+    assert uids(both) == {first.StudyInstanceUID, second.StudyInstanceUID}
+
+
 def test_more_results_are_announced_and_can_be_paged(http, store):
     store(*build_series(5))
     first = http.get("/instances?limit=2")
@@ -180,6 +271,15 @@ def test_included_fields_are_returned_even_if_the_index_does_not_know_them(http,
     match = http.get(path).json()[0]
     assert values_of(match, "PixelSpacing") == [0.5, 0.5]
     assert values_of(match, "KVP") == [120]
+
+
+def test_private_and_nested_fields_are_returned_if_asked_for(http, store):
+    dataset = build_mr()
+    store(dataset)
+    (match,) = http.get("/instances?includefield=00291008&includefield=ProcedureCodeSequence.CodeValue").json()
+    assert match["00291008"]["Value"] == ["IMAGE NUM 4"]
+    (item,) = values_of(match, "ProcedureCodeSequence")
+    assert text_of(item, "CodeValue") == "77477000"
 
 
 def test_all_fields_of_a_study_and_an_instance(http, study):
@@ -216,9 +316,13 @@ def test_a_malformed_uid_in_the_address_is_a_bad_request(shared_http):
     assert shared_http.get("/studies/1.2.x/series").status_code == 400
 
 
-def test_missing_dates_match_no_range(http, store):
-    store(build_ct(StudyDate=None))
-    assert http.get("/studies?StudyDate=19000101-20991231").status_code == 204
+def test_missing_and_unparsable_dates_match_no_range(http, store):
+    unparsable = (b"20240230", b"2024#   ", b"yesterda", b"        ")
+    store(*(as_part10(build_ct()).replace(b"20240229", date) for date in unparsable))
+    store(build_ct(StudyDate=None), build_ct(StudyDate=""))
+    for wanted in ("19000101-20991231", "-20991231", "19000101-", "20240229"):
+        assert http.get("/studies", params={"StudyDate": wanted}).status_code == 204
+    assert len(http.get("/studies").json()) == 6
 
 
 @pytest.mark.parametrize(

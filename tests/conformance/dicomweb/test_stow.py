@@ -11,12 +11,14 @@ import pytest
 from dicomweb.app import create_app
 from pacs.errors import OutOfResources
 from pacs.ingest.pipeline import Ingestor
+from pacs.model import Door, DuplicatePolicy, Origin
 from pacs.tags import text_of, values_of
 from tests.builders import as_part10, build_ct, build_series, new_uid
 from tests.conformance.dicomweb.service import BOUNDARY, MULTIPART_DICOM, multipart_body, serving
 
 CORPUS = Path(__file__).parents[4] / "shared" / "corpus"
 CONTENT_TYPE = {"Content-Type": MULTIPART_DICOM}
+UIDS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
 def referenced(answer):
@@ -110,6 +112,47 @@ def test_another_data_set_under_a_stored_uid_is_a_warning(store):
     dataset.StudyDescription = "Corrected"
     (item,) = values_of(store(dataset, status=202), "ReferencedSOPSequence")
     assert values_of(item, "WarningReason") == [0xB000]
+
+
+@pytest.mark.parametrize(
+    ("count", "odd", "uid"),
+    [(-1, b"2.25.0234567", "2.25.0234567"), (1, b"2.25.7654321", "2.25.1234567")],
+    ids=["leading zero", "other file meta"],
+)
+def test_an_oddity_is_stored_with_a_warning_under_the_data_sets_uid(store, http, count, odd, uid):
+    plain, file = build_ct(), as_part10(build_ct(SOPInstanceUID="2.25.1234567")).replace(b"2.25.1234567", odd, count)
+    with_warning, without = values_of(store(file, plain, status=202), "ReferencedSOPSequence")
+    assert text_of(with_warning, "ReferencedSOPInstanceUID") == uid
+    assert values_of(with_warning, "WarningReason") == [0xB007]
+    assert values_of(without, "WarningReason") == []
+    same = http.get(text_of(with_warning, "RetrieveURL"), headers={"Accept": "application/dicom; transfer-syntax=*"})
+    assert same.content == file
+
+
+@pytest.mark.parametrize("uid", [b"2.25.12345 x", b"../../../etc", b"2.25.1/2.3.4", b" " * 12, b"\0" * 12])
+def test_a_malformed_uid_fails_with_its_code_and_is_not_stored(store, http, uid):
+    file = as_part10(build_ct(SOPInstanceUID="2.25.1234567")).replace(b"2.25.1234567", uid)
+    answer = store(file, status=409)
+    assert failures(answer) + failures(answer, "OtherFailuresSequence") == [0xA900]
+    assert http.get("/instances").status_code == 204
+
+
+def test_policy_reject_is_a_failure_that_keeps_the_first(archive):
+    origin = Origin(Door.STOW, duplicate_policy=DuplicatePolicy.REJECT)
+    first = build_ct(StudyDescription="First")
+    other = build_ct(**{keyword: first[keyword].value for keyword in UIDS}, StudyDescription="Second")
+    with (
+        serving(create_app(archive, is_ready=dict, origin=origin)) as address,
+        httpx.Client(base_url=f"{address}/dicom-web") as http,
+    ):
+        answers = [
+            http.post("/studies", content=multipart_body(as_part10(one)), headers=CONTENT_TYPE)
+            for one in (first, other, first)
+        ]
+        (match,) = http.get("/studies").json()
+    assert [answer.status_code for answer in answers] == [200, 409, 200]
+    assert [code >> 12 for code in failures(answers[1].json())] == [0xC]
+    assert text_of(match, "StudyDescription") == "First"
 
 
 def test_a_study_other_than_the_addressed_one_fails_that_instance_only(store):

@@ -6,6 +6,8 @@ import httpx
 import pydicom
 import pytest
 from pydicom import uid
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from dicomweb.app import create_app
 from pacs.tags import tag_of, text_of, values_of
@@ -58,6 +60,34 @@ def test_an_instance_without_a_syntax_is_explicit_little_endian(http, store):
     assert read.file_meta.TransferSyntaxUID == EXPLICIT
     assert read.PixelData == dataset.PixelData
     assert read.PatientName == dataset.PatientName
+
+
+def test_a_study_of_many_syntaxes_names_the_syntax_of_each_part(http, store):
+    study = new_uid()
+    lossy, native = build_encapsulated(StudyInstanceUID=study), build_ct(StudyInstanceUID=study)
+    files = [as_part10(lossy, uid.JPEGBaseline8Bit), as_part10(native, IMPLICIT)]
+    store(*files)
+    for headers, syntaxes in ((ANY_SYNTAX, {uid.JPEGBaseline8Bit, IMPLICIT}), ({}, {uid.JPEGBaseline8Bit, EXPLICIT})):
+        found = parse_parts(http.get(f"/studies/{study}", headers=headers))
+        assert {part["Content-Type"] for part, _ in found} == {
+            f"application/dicom; transfer-syntax={syntax}" for syntax in syntaxes
+        }
+        for part, body in found:
+            read = pydicom.dcmread(BytesIO(body))
+            assert part["Content-Type"].endswith(f"={read.file_meta.TransferSyntaxUID}")
+    accept = {"Accept": f'multipart/related; type="application/dicom"; transfer-syntax={uid.RLELossless}'}
+    assert http.get(f"/studies/{study}", headers=accept).status_code == 406
+
+
+def test_an_unknown_syntax_is_kept_and_given_as_it_came(http, store):
+    dataset = build_ct()
+    file = as_part10(dataset, "1.2.3.4.5")
+    store(file)
+    for headers in (ANY_SYNTAX, {}):
+        ((part, body),) = parse_parts(http.get(path_of(dataset), headers=headers))
+        assert body == file
+        assert part["Content-Type"] == "application/dicom; transfer-syntax=1.2.3.4.5"
+    assert http.get(f"{path_of(dataset)}/metadata").status_code == 200
 
 
 def test_an_instance_alone_is_a_single_part_if_asked_so(http, store):
@@ -159,6 +189,53 @@ def test_bulk_data_addresses_are_absolute_and_work(http, store, service):
     accept = {"Accept": 'multipart/related; type="application/octet-stream"'}
     ((_, body),) = parse_parts(http.get(address, headers=accept))
     assert body == dataset.PixelData
+
+
+def test_bulk_data_inside_sequences_have_absolute_addresses_that_work(http, store, service):
+    item = Dataset()
+    item.EncapsulatedDocument = bytes(range(256)) * 40
+    outer = Dataset()
+    outer.ReferencedImageSequence = Sequence([Dataset(), item])
+    dataset = build_ct(ReferencedStudySequence=Sequence([outer]))
+    store(as_part10(dataset, IMPLICIT))
+    (metadata,) = http.get(f"{path_of(dataset)}/metadata").json()
+    first = values_of(metadata, "ReferencedStudySequence")[0]
+    address = values_of(first, "ReferencedImageSequence")[1][tag_of("EncapsulatedDocument")]["BulkDataURI"]
+    assert address.startswith(service + path_of(dataset) + "/bulkdata/")
+    assert http.get(address).content == item.EncapsulatedDocument
+
+
+def test_metadata_are_utf_8_and_keep_the_sources_character_set(http, store):
+    dataset = build_ct(SpecificCharacterSet="ISO_IR 100", StudyDescription="Étude")
+    store(dataset)
+    response = http.get(f"{path_of(dataset)}/metadata")
+    (item,) = response.json()
+    assert text_of(item, "SpecificCharacterSet") == "ISO_IR 100"
+    assert '"Étude"'.encode() in response.content
+
+
+def test_metadata_have_neither_nan_nor_group_lengths_and_decode_what_is_known(http, store):
+    unknown = b"\x54\x00\x81\x00UN\0\0\x02\0\0\0\x07\0"  # Number of Slices (0054,0081) as UN
+    item = b"\xfe\xff\x00\xe0\x0a\0\0\0" + b"\x54\x00\x81\x00\x02\0\0\0\x05\0"  # implicit VR
+    undefined = b"\x54\x00\x16\x00UN\0\0\xff\xff\xff\xff" + item + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    length = b"\x54\x00\x00\x00UL\x04\0\x2a\0\0\0"
+    dataset = build_sr(DiffusionBValue=float("nan"), PatientWeight=None)
+    store(as_part10(dataset) + length + undefined + unknown)
+    response = http.get(f"{path_of(dataset)}/metadata")
+    assert b"NaN" not in response.content
+    (metadata,) = response.json()
+    assert metadata[tag_of("DiffusionBValue")] == {"vr": "FD", "Value": [None]}
+    assert "00540000" not in metadata
+    assert metadata[tag_of("NumberOfSlices")] == {"vr": "US", "Value": [7]}
+    (inner,) = values_of(metadata, "RadiopharmaceuticalInformationSequence")
+    assert values_of(inner, "NumberOfSlices") == [5]
+
+
+def test_values_that_cannot_be_converted_do_not_fail_the_request(http, store):
+    dataset = build_ct(KVP="120")
+    store(as_part10(dataset).replace(b"DS\x04\x00120 ", b"DS\x04\x00high"))
+    (item,) = http.get(f"{path_of(dataset)}/metadata").json()
+    assert item[tag_of("KVP")] == {"vr": "DS", "Value": ["high"]}
 
 
 def test_a_document_comes_as_bulk_data(http, store):

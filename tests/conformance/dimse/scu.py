@@ -76,9 +76,11 @@ class BareSocket:
     def __exit__(self, *_: object) -> None:
         self.socket.close()
 
-    def associate(self, *classes: str, syntaxes: Sequence[str] = (IMPLICIT,)) -> tuple[int, bytes]:
+    def associate(
+        self, *classes: str, syntaxes: Sequence[str] = (IMPLICIT,), max_pdu_bytes: int = 16384
+    ) -> tuple[int, bytes]:
         """Ask for an association, context 1 for the first class, 3 for the second, and return the answer."""
-        self.socket.sendall(encode_association_request(classes or (CT,), syntaxes))
+        self.socket.sendall(encode_association_request(classes or (CT,), syntaxes, max_pdu_bytes))
         return self.receive()
 
     def receive(self) -> tuple[int, bytes]:
@@ -119,7 +121,7 @@ def echo_works(port: int) -> bool:
         return peer.receive_status() == (0x0000, "")
 
 
-def encode_association_request(classes: Sequence[str], syntaxes: Sequence[str]) -> bytes:
+def encode_association_request(classes: Sequence[str], syntaxes: Sequence[str], max_pdu_bytes: int = 16384) -> bytes:
     request = A_ASSOCIATE()
     request.application_context_name = APPLICATION_CONTEXT_NAME
     request.calling_ae_title, request.called_ae_title = "BARE", "PACS"
@@ -128,7 +130,7 @@ def encode_association_request(classes: Sequence[str], syntaxes: Sequence[str]) 
         context.context_id = 2 * index + 1
     request.presentation_context_definition_list = contexts
     length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
-    length.maximum_length_received = 16384
+    length.maximum_length_received = max_pdu_bytes
     implementation.implementation_class_uid = UID("2.25.1")
     request.user_information = [length, implementation]
     return A_ASSOCIATE_RQ(request).encode()

@@ -15,11 +15,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import build_context
 
+from pacs.dimse.peers import Peer, Peers
 from pacs.errors import OutOfResources
 from pacs.ingest.incoming import encode_file_meta
 from pacs.ingest.outcome import Disposition, Outcome, Reason
+from pacs.model import DuplicatePolicy
 from storage.keys import blob_key
-from tests.builders import build_dataset
+from tests.builders import as_dataset_bytes, build_dataset
 from tests.conformance.dimse.scu import (
     ABORT,
     CT,
@@ -340,6 +342,46 @@ class TestArchive:
         uid, first = dataset.SOPInstanceUID, _encode(dataset)
         dataset.PatientName = "OTHER^NAME"
         assert self.send(port, (uid, first), (uid, first), (uid, _encode(dataset))) == [0x0000, 0x0000, 0xB000]
+
+    def test_uid_with_a_leading_zero_is_stored_with_a_warning(self, port, parts):
+        encoded = as_dataset_bytes(build_dataset(SOPClassUID=CT, SOPInstanceUID="2.25.1234567"))
+        encoded = encoded.replace(b"2.25.1234567", b"2.25.0234567")
+        for _ in range(2):
+            with BareSocket(port) as peer:
+                peer.associate(syntaxes=[ExplicitVRLittleEndian])
+                peer.send_data(1, encode_store_command(sop_instance_uid=b"2.25.0234567"), is_command=True)
+                peer.send_data(1, encoded, is_command=False)
+                code, comment = peer.receive_status()
+                assert code == 0xB007
+                assert 0 < len(comment) <= 64
+        assert len(list(parts.store.iter_keys())) == 1
+
+    def test_padding_of_uids_does_not_make_them_differ(self, port):
+        encoded = as_dataset_bytes(build_dataset(SOPClassUID=CT, SOPInstanceUID="2.25.1234567"))
+        padded = encoded.replace(b"2.25.1234567", b"2.25.123456 ")
+        with BareSocket(port) as peer:
+            peer.associate(syntaxes=[ExplicitVRLittleEndian])
+            peer.send_data(1, encode_store_command(sop_instance_uid=b"2.25.123456"), is_command=True)
+            peer.send_data(1, padded, is_command=False)
+            assert peer.receive_status() == (0x0000, "")
+
+    def test_same_uid_in_another_study_is_a_warning(self, port):
+        first, second = (build_dataset(SOPClassUID=CT, SOPInstanceUID="2.25.77") for _ in range(2))
+        assert self.send(port, ("2.25.77", _encode(first)), ("2.25.77", _encode(second))) == [0x0000, 0xB000]
+
+    def test_policy_of_the_peer_decides_about_another_data_set(self, start_server, archive):
+        rejecting = Peer("TESTER", duplicate_policy=DuplicatePolicy.REJECT)
+        port = start_server(archive.ingest, peers=Peers((rejecting,))).port
+        dataset = build_dataset(SOPClassUID=CT)
+        uid, first = dataset.SOPInstanceUID, _encode(dataset)
+        dataset.PatientName = "OTHER^NAME"
+        with associate(port, [build_context(CT, ExplicitVRLittleEndian)]) as association:
+            (context,) = association.accepted_contexts
+            stored, refused = (send_bytes(association, context, uid, data) for data in (first, _encode(dataset)))
+        assert stored.Status == 0x0000
+        assert refused.Status >> 12 == 0xC
+        assert 0 < len(refused.ErrorComment) <= 64
+        assert "OTHER" not in refused.ErrorComment
 
     def test_uids_that_differ_from_the_command_are_refused(self, port):
         dataset = build_dataset(SOPClassUID=CT)

@@ -17,7 +17,18 @@ from pynetdicom.sop_class import (
 from pacs.imaging.syntaxes import ACCEPTED_ORDER
 from pacs.ingest.incoming import encode_file_meta
 from storage.keys import blob_key
-from tests.conformance.dimse.scu import CT, EXPLICIT, IMPLICIT, VERIFICATION, associate, send_bytes
+from tests.conformance.dimse.scu import (
+    CT,
+    EXPLICIT,
+    IMPLICIT,
+    P_DATA,
+    VERIFICATION,
+    BareSocket,
+    associate,
+    decode_command,
+    encode_store_command,
+    send_bytes,
+)
 
 CORPUS = Path(__file__).parents[4] / "shared" / "corpus"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -67,6 +78,22 @@ def test_contexts_of_one_class_are_chosen_each_for_itself(server):
     with associate(server.port, contexts) as association:
         assert [c.transfer_syntax[0] for c in association.accepted_contexts] == [IMPLICIT, JPEG_LOSSLESS]
         assert [c.result for c in association.rejected_contexts] == [TRANSFER_SYNTAXES_NOT_SUPPORTED]
+
+
+@pytest.mark.parametrize("max_pdu_bytes", [32, 64, 0, 0xFFFFFFFF])
+def test_pdus_sent_are_no_longer_than_the_peer_asks_for(server, max_pdu_bytes):
+    with BareSocket(server.port) as peer:
+        peer.associate(syntaxes=[EXPLICIT], max_pdu_bytes=max_pdu_bytes)
+        peer.send_data(1, encode_store_command(sop_instance_uid=b"1" * 64), is_command=True)
+        peer.send_data(1, b"data", is_command=False)
+        command, is_last = b"", False
+        while not is_last:
+            kind, body = peer.receive()
+            assert kind == P_DATA
+            assert len(body) <= (max_pdu_bytes or len(body))
+            command, is_last = command + body[6:], bool(body[5] & 2)
+    assert decode_command(command)[0x1000] == b"1" * 64
+    assert decode_command(command)[0x0900] == b"\0\0"
 
 
 def test_unknown_syntax_alone_is_refused(server):

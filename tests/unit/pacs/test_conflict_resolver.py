@@ -15,10 +15,12 @@ from pydicom.uid import (
 
 from pacs.index import changes, conflicts
 from pacs.ingest.incoming import Incoming
-from pacs.ingest.outcome import Reason
+from pacs.ingest.outcome import Disposition, Reason
 from pacs.maintenance.conflicts import ConflictResolver
-from pacs.model import CLINICAL_PARTITION, ChangeKind, Cursor, Door, Origin
+from pacs.model import CLINICAL_PARTITION, ChangeKind, Cursor, Door, DuplicatePolicy, Origin
 from tests.builders import as_part10, build_ct
+
+ORIGIN = Origin(Door.IMPORT)
 
 
 @pytest.fixture
@@ -26,10 +28,10 @@ def resolver(parts):
     return ConflictResolver(parts.database, parts.comparer, CLINICAL_PARTITION)
 
 
-def store(parts, data):
+def store(parts, data, origin=ORIGIN):
     with parts.archive.ingest.open_spool() as spool:
         spool.write(data)
-        return parts.archive.ingest.store(Incoming(spool, Origin(Door.IMPORT)))
+        return parts.archive.ingest.store(Incoming(spool, origin))
 
 
 def open_conflicts(parts):
@@ -82,3 +84,18 @@ def test_other_values_in_the_same_syntax_stay_a_conflict(parts, resolver):
     store(parts, as_part10(dataset))
     assert resolver.resolve_pending() == 0
     assert len(open_conflicts(parts)) == 1
+
+
+def test_settled_copy_sent_again_is_a_plain_success_until_another_data_set_answers(parts, resolver):
+    dataset = build_ct()
+    implicit = as_part10(dataset, ImplicitVRLittleEndian)
+    store(parts, as_part10(dataset, ExplicitVRLittleEndian))
+    assert store(parts, implicit).reason is Reason.CONFLICT
+    assert store(parts, implicit).reason is Reason.CONFLICT
+    assert resolver.resolve_pending() == 1
+    again = store(parts, implicit)
+    assert (again.disposition, again.reason) == (Disposition.DUPLICATE, None)
+    dataset.StudyDescription = "Corrected"
+    replacing = Origin(Door.IMPORT, duplicate_policy=DuplicatePolicy.REPLACE)
+    assert store(parts, as_part10(dataset), replacing).reason is Reason.CONFLICT
+    assert store(parts, implicit).reason is Reason.CONFLICT

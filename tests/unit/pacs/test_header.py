@@ -574,3 +574,39 @@ def test_range_of_bulk_counts_from_the_start_of_the_file():
     content = file_of(element(0x00420011, b"OB", b"\7" * 2000))
     header = parse(content)
     assert header.bulk[0].range == ByteRange(len(content) - 2000, len(content))
+
+
+def test_a_transfer_syntax_that_is_no_uid_is_none():
+    data = builders.as_part10(builders.build_ct()).replace(b"1.2.840.10008.1.2.1\0", b"1.2\r\nX: <s>abcde\r\n\r\n"[:20])
+    header = parse_header(*_held(data))
+    assert header.transfer_syntax_uid == uid.ExplicitVRLittleEndian
+    assert "No transfer syntax; guessed." in header.warnings
+
+
+def test_past_many_values_longer_lists_stay_where_they_are_and_far_past_them_the_data_set_is_refused():
+    dataset = builders.build_ct(ImagePositionPatient=["1"] * 3)
+    dataset.WindowCenter = ["1"] * 600
+    dataset.WindowWidth = ["1"] * 600
+    held = _held(builders.as_part10(dataset))
+    attributes = parse_header(*held, limits=Limits(inline_values=500)).attributes
+    assert len(attributes["00281050"]["Value"]) == 600
+    assert attributes["00281051"] == {"vr": "DS", "BulkDataURI": "00281051"}
+    with pytest.raises(HeaderTooLarge):
+        parse_header(*held, limits=Limits(values=1000))
+
+
+def test_a_large_header_is_announced_once():
+    dataset = builders.build_ct()
+    block = dataset.private_block(0x0071, "TEST", create=True)
+    for number in range(60):
+        block.add_new(number, "UT", "a" * 60_000)
+    calls = []
+    parse_header(*_held(builders.as_part10(dataset)), on_large=lambda: calls.append(1))
+    parse_header(*_held(builders.as_part10(builders.build_ct())), on_large=lambda: calls.append(2))
+    assert calls == [1]
+
+
+def _held(data):
+    sink = MemorySink()
+    sink.write(data)
+    return sink, len(data)

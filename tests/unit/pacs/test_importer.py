@@ -135,3 +135,10 @@ def test_garbage_called_dicomdir_is_one_problem(archive, folder):
 def test_path_that_does_not_exist_is_told_before_anything_is_stored(folder):
     with pytest.raises(FileNotFoundError):
         next(iter_entries([folder / "absent"]))
+
+
+def test_zip_entries_can_be_opened_after_all_were_listed(archive, folder):
+    with zipfile.ZipFile(folder / "study.zip", "w", zipfile.ZIP_DEFLATED) as archived:
+        archived.writestr("one.dcm", as_part10(build_ct()))
+    entries = list(iter_entries([folder]))
+    assert [import_entry(archive.ingest, entry, ORIGIN).outcome.disposition for entry in entries] == ["stored"]

@@ -41,3 +41,9 @@ def test_exceptions_are_logged_by_place_and_type_only(log):
         logging.getLogger("pacs.test").exception("failed")
     assert CANARY not in log.getvalue()
     assert "ValueError" in log.getvalue()
+
+
+def test_a_line_break_in_a_message_begins_no_line(log):
+    logging.getLogger("pacs.test").warning("from %s", "A\n2026 forged\x1b[31m\u2028B")
+    assert log.getvalue().count("\n") == 1
+    assert "A\\x0a2026 forged\\x1b[31m\\u2028B" in log.getvalue()

@@ -3,10 +3,14 @@
 import pytest
 
 from pacs.access import LOCAL
+from pacs.app import open_archive
+from pacs.config import IngestSettings, Settings, StorageSettings
 from pacs.index import changes, conflicts
 from pacs.ingest.incoming import Expected, Incoming
 from pacs.ingest.outcome import Disposition, Reason
-from pacs.model import CLINICAL_PARTITION, ChangeKind, Cursor, Door, DuplicatePolicy, Origin
+from pacs.model import CLINICAL_PARTITION, ChangeKind, Cursor, Door, DuplicatePolicy, Level, Origin
+from pacs.query import Query
+from pacs.tags import text_of, values_of
 from tests.builders import as_part10, build_ct
 
 ORIGIN = Origin(Door.IMPORT)
@@ -142,3 +146,86 @@ def test_announced_uid_that_differs_is_refused(parts):
     outcome = store(parts.archive, as_part10(build_ct()), expected=Expected(sop_instance_uid="1.2.3"))
     assert outcome.reason is Reason.SOP_INSTANCE_MISMATCH
     assert not all_blobs(parts)
+
+
+def with_leading_zero():
+    return as_part10(build_ct(SOPInstanceUID="2.25.1234567")).replace(b"2.25.1234567", b"2.25.0234567")
+
+
+def with_other_file_meta():
+    dataset = build_ct(SOPInstanceUID="2.25.1234567")
+    return as_part10(dataset).replace(b"2.25.1234567", b"2.25.7654321", 1)
+
+
+@pytest.mark.parametrize(
+    ("build", "uid"), [(with_leading_zero, "2.25.0234567"), (with_other_file_meta, "2.25.1234567")]
+)
+def test_what_a_rule_finds_is_a_warning_each_time_and_the_data_sets_uid_is_the_key(parts, build, uid):
+    data = build()
+    for disposition in (Disposition.STORED, Disposition.DUPLICATE):
+        outcome = store(parts.archive, data)
+        assert (outcome.disposition, outcome.reason) == (disposition, Reason.DATA_SET_MISMATCH)
+        assert outcome.sop_instance_uid == uid
+    assert all_blobs(parts) == [data]
+
+
+@pytest.mark.parametrize("padding", [b" ", b"\0", b"  ", b"\0\0"])
+def test_padding_of_a_uid_is_no_part_of_the_key_and_stays_in_the_bytes(parts, padding):
+    dataset = build_ct(SOPInstanceUID="2.25.1234567")
+    padded = as_part10(dataset).replace(b"2.25.1234567", b"2.25.1234567"[: -len(padding)] + padding)
+    outcome = store(parts.archive, padded)
+    assert outcome.is_stored
+    assert outcome.sop_instance_uid == "2.25.1234567"[: -len(padding)]
+    assert all_blobs(parts) == [padded]
+
+
+def studies(archive):
+    matches = archive.search.search(LOCAL, Query(Level.STUDY)).matches
+    return {match.study_instance_uid: match.attributes for match in matches}
+
+
+@pytest.mark.parametrize(
+    ("senders", "sites", "encoded", "text"),
+    [
+        ("ISO_IR 127", "ISO_IR 100", "محمد".encode(), "محمد"),
+        ("ISO_IR 127", "ISO_IR 100", "محمد".encode("iso8859-6"), "محمد"),
+        ("Windows-1256", "ISO_IR 100", "گل".encode("cp1256"), "گل"),
+        ("ISO_IR 127", "Windows-1256", "ہم".encode("cp1256"), "ہم"),
+        ("ISO_IR 127", "ISO_IR 100", "Müller".encode("latin-1"), "Müller"),
+    ],
+)
+def test_undeclared_text_is_utf_8_or_the_senders_set_or_the_sites(tmp_path, senders, sites, encoded, text):
+    settings = Settings(
+        data_dir=tmp_path, storage=StorageSettings(url="memory:"), ingest=IngestSettings(character_set=sites)
+    )
+    placeholder = b"#" * (len(encoded) + len(encoded) % 2)
+    dataset = build_ct(StudyDescription=placeholder.decode())
+    data = as_part10(dataset).replace(placeholder, encoded.ljust(len(placeholder)))
+    with open_archive(settings) as parts:
+        assert store(parts.archive, data, Origin(Door.DIMSE, character_set=senders)).reason is None
+        ((_, attributes),) = studies(parts.archive).items()
+        assert text_of(attributes, "StudyDescription") == text
+        assert all_blobs(parts) == [data]
+
+
+def test_issuer_is_the_objects_own_or_else_its_senders(parts):
+    issuers = {"A": ["A", ""], "B": ["B", "A"], "C": ["", "C"]}
+    for own, senders in issuers.values():
+        dataset = build_ct(PatientID="1", PatientName=f"Of^{own or senders}", IssuerOfPatientID=own or None)
+        store(parts.archive, as_part10(dataset), Origin(Door.DIMSE, issuer_of_patient_id=senders))
+    patients = parts.archive.search.search(LOCAL, Query(Level.PATIENT)).matches
+    assert len(patients) == 3
+    assert not open_conflicts(parts)
+    names = [values_of(attributes, "PatientName")[0]["Alphabetic"] for attributes in studies(parts.archive).values()]
+    assert sorted(names) == ["Of^A", "Of^B", "Of^C"]
+
+
+def test_object_in_an_unknown_syntax_is_kept(parts):
+    dataset = build_ct()
+    data = as_part10(dataset, "1.2.3.4.5")
+    outcome = store(parts.archive, data)
+    assert (outcome.disposition, outcome.reason) == (Disposition.STORED, None)
+    (record,) = parts.archive.retrieve.find_instances(LOCAL, dataset.StudyInstanceUID)
+    assert record.transfer_syntax_uid == "1.2.3.4.5"
+    with parts.archive.retrieve.open_instance(LOCAL, record) as representation:
+        assert b"".join(representation.iter_chunks()) == data

@@ -1,0 +1,74 @@
+"""One HTTP connection, guarded: uvicorn's fast parser bounds neither a request's head nor the time it may take."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 256 * 1024
+HEAD_SECONDS = 20.0
+"""How long a client may take to send a request's head, from its connection or from the head's first byte on."""
+BODY_SECONDS = 60.0
+"""How long a client may be silent in the midst of a body that we are ready to read."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """Closes a connection whose request does not end: a head too long or too slow, a body that has fallen silent.
+
+    A body may be as long as it likes, and a request that is being answered may take its time.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._reads_head = True
+        self._head_bytes = 0
+        self._last_read = 0.0
+        self._guard: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a head."""
+        super().connection_made(transport)
+        self._watch(HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing more."""
+        self._rest()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sent, and refuse it if it is a head without end."""
+        self._last_read = self.loop.time()
+        if self._guard is None:
+            self._watch(HEAD_SECONDS)
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._reads_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too long.")
+
+    def on_headers_complete(self) -> None:
+        """Begin to wait for the body."""
+        self._reads_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Wait for nothing: it is the archive's turn."""
+        self._reads_head, self._head_bytes = True, 0
+        self._rest()
+        super().on_message_complete()
+
+    def _watch(self, seconds: float) -> None:
+        self._guard = self.loop.call_later(seconds, self._look)
+
+    def _rest(self) -> None:
+        if self._guard is not None:
+            self._guard.cancel()
+            self._guard = None
+
+    def _look(self) -> None:
+        """Cut the connection off, unless its body has moved, or waits for us."""
+        silent = 0.0 if self.flow.read_paused else self.loop.time() - self._last_read
+        if self._reads_head or silent >= BODY_SECONDS:
+            self._rest()
+            self.transport.abort()
+        else:
+            self._watch(BODY_SECONDS - silent)

@@ -1,0 +1,66 @@
+"""A connection whose request does not end is closed; one that makes headway is left alone."""
+
+import asyncio
+
+import pytest
+import uvicorn
+
+from dicomweb import connection
+from dicomweb.connection import GuardedProtocol
+
+
+async def answer(_scope, receive, send):
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def talk(*pieces, pause=0.05):
+    """Send the pieces, a pause after each, and return what is answered until the connection ends or 2 s are over."""
+
+    async def run():
+        config = uvicorn.Config(answer, http=GuardedProtocol, log_config=None, lifespan="off", timeout_keep_alive=1)
+        config.load()
+        state = uvicorn.server.ServerState()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: GuardedProtocol(config, state, {}), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(pause)
+        try:
+            return await asyncio.wait_for(reader.read(), 2)
+        except ConnectionError:
+            return b""
+        finally:
+            writer.close()
+            server.close()
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch):
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "BODY_SECONDS", 0.2)
+
+
+@pytest.mark.parametrize(
+    "start", [b"", b"G", b"GET / HTTP/1.1\r\nHost: x\r\n", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nab"]
+)
+def test_a_request_that_stops_is_cut_off(start):
+    assert talk(start) == b""
+
+
+def test_a_head_that_comes_byte_by_byte_is_cut_off():
+    assert talk(*[b"GET / HTTP/1.1\r\n", *[b"a"] * 8]) == b""
+
+
+def test_a_head_without_end_is_refused():
+    assert talk(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 60_000).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_slow_body_that_moves_is_taken():
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 8\r\n\r\n"
+    assert talk(head, *[b"a"] * 8).startswith(b"HTTP/1.1 204 ")
