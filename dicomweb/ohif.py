@@ -104,7 +104,7 @@ def _iter_members(package: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, P
         path = PurePosixPath(member.name)
         if not member.isreg() or path.parts[:2] != _DIST:
             continue
-        path = path.relative_to(*_DIST)
+        path = path.relative_to(PurePosixPath(*_DIST))
         if ".." in path.parts or "\\" in member.name or ":" in member.name or member.size > _MAX_FILE_BYTES:
             raise ViewerUnavailable("The viewer's package holds a file that has no place in it.")
         if _is_served(path):
