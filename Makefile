@@ -16,6 +16,7 @@ help:
 	@echo "make docs    regenerate docs/conformance.md from what is mounted"
 	@echo "make bench   ingest against the limits of the machine"
 	@echo "make fuzz    the parsers against random bytes, for longer than the suite does"
+	@echo "make setup   what they all need, into $(VENV)"
 	@echo "make clean   remove the virtual environment and caches, never data"
 
 run: $(VENV)/installed

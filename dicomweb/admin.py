@@ -18,7 +18,8 @@ h1 { margin-bottom: 0; } h2 { margin-top: 2rem; border-bottom: 1px solid var(--e
 li { list-style: none; padding: .35rem 0; border-bottom: 1px solid var(--soft); } ul { padding: 0; margin: 0; }
 code { font-size: .95em; overflow-wrap: anywhere; } p { margin: .2rem 0; }
 b { display: inline-block; min-width: 3.5rem; font: 700 .8em ui-monospace, monospace; }
-.get { color: #1a7f37; } .post { color: #0969da; } .delete { color: #cf222e; } small { opacity: .75; }
+.get { color: #1a7f37; } .post { color: #0969da; } .put { color: #9a6700; }
+.delete { color: #cf222e; } small { opacity: .75; }
 """
 
 

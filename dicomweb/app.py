@@ -8,13 +8,16 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from dicomweb import admin, errors, qido, stow, wado
+from dicomweb import admin, corrections, errors, qido, queue, stow, wado, withheld, worklist
 from dicomweb.context import Context
 from dicomweb.middleware import HeadAsGet, NoSniffing, Unrouted
 from pacs.archive import Archive
 from pacs.model import Door, Origin
 
-DESCRIPTION = "DICOMweb (PS3.18): store, search and retrieve studies, series, instances, frames and bulk data."
+DESCRIPTION = (
+    "DICOMweb (PS3.18): store, search and retrieve studies, series, instances, frames and bulk data. "
+    "Beside it plain JSON: the worklist, corrections and conflicts, withheld instances, and the queue."
+)
 
 _EXPOSED_HEADERS = ("Content-Location", "Content-Length", "ETag", "Retry-After", "Warning")
 
@@ -57,6 +60,8 @@ def create_app(
     routers = (stow.build_router(context), qido.build_router(context), wado.build_router(context))
     for router in routers:
         app.include_router(router)
+    for beside in (worklist, corrections, withheld, queue):
+        app.include_router(beside.build_router(context))
     app.include_router(admin.build_router(is_ready))
     app.router.routes.append(
         Route(

@@ -11,12 +11,16 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from pacs.errors import (
+    CannotCorrect,
     CorruptPixelData,
+    InvalidEntry,
     InvalidQuery,
+    InvalidValue,
     NotAcceptable,
     NotFound,
     OutOfResources,
     PacsError,
+    ScheduledStepExists,
     Unavailable,
 )
 
@@ -37,6 +41,10 @@ class InvalidAddress(RequestError):
     """A UID or a number in the address is malformed."""
 
 
+class ContentTooLarge(PacsError):
+    """The body is longer than this resource takes."""
+
+
 class UnsupportedMediaType(PacsError):
     """The body must be application/dicom, alone or as multipart/related."""
 
@@ -44,7 +52,12 @@ class UnsupportedMediaType(PacsError):
 STATUS: tuple[tuple[type[PacsError], int], ...] = (
     (NotFound, 404),
     (InvalidQuery, 400),
+    (InvalidValue, 400),
+    (CannotCorrect, 409),
+    (InvalidEntry, 400),
+    (ScheduledStepExists, 409),
     (RequestError, 400),
+    (ContentTooLarge, 413),
     (UnsupportedMediaType, 415),
     (NotAcceptable, 406),
     # The object is there, but this form of it cannot be made; transfer-syntax=* still gives it as it was received, and

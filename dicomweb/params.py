@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from dicomweb.errors import InvalidAddress
 from pacs.errors import InvalidQuery
 from pacs.model import Level
-from pacs.query import Condition, Equals, Query, parse_condition
+from pacs.query import Condition, Query, parse_key
 from pacs.tags import BY_KEYWORD, Attribute, Matching, keyword_of, tag_of
 
 MAX_FIELDS = 1000
@@ -20,7 +20,6 @@ MAX_INCLUDE_FIELDS = 5000
 _UID = re.compile(r"[0-9.]{1,64}")
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 _NAME_TO_SHOW = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # Parameters that mean the same for every resource (PS3.18 8.3.1 and 8.3.4); everything else is an attribute.
 _ACCEPT, _CHARSET, _INCLUDE = "accept", "charset", "includefield"
@@ -113,35 +112,13 @@ def _group(matches: dict[str, list[str]], warnings: list[str]) -> dict[Attribute
 
 
 def _build_condition(attribute: Attribute, values: list[str], *, empties: bool, multiples: bool) -> Condition | None:
-    keyword = attribute.keyword
-    if any(_CONTROL.search(value.strip(" \0")) for value in values):
-        raise InvalidQuery(f"The value for {keyword} holds control characters.")
     values = list(dict.fromkeys(value for value in values if value.strip(" \0")))
-    if not values:
-        return None
     if attribute.matching in (Matching.UID, Matching.CODE):
         # Neither a UID nor a code string can hold a comma or a backslash, so either separates.
-        values = [part.strip(" \0") for value in values for part in re.split(r"[,\\]", value)]
-        text = "\\".join(value for value in values if value)
-        if attribute.matching is Matching.UID and text.strip("*"):
-            _check_uids(keyword, text)
+        values = [part for value in values for part in value.split(",")]
     elif len(values) > 1 and not multiples:
-        raise InvalidQuery(f"{keyword} is given more than once.")
-    else:
-        text = "\\".join(values)
-        if "\\" in text and not multiples and attribute.matching in (Matching.TEXT, Matching.NAME):
-            # Without multiple value matching this is one value, which nothing stored can equal (PS3.18 8.3.4.6).
-            return Equals(keyword, text)
-    if text.strip() == '""' and not empties:
-        if attribute.matching in (Matching.TEXT, Matching.NAME, Matching.CODE):
-            return Equals(keyword, text)
-        raise InvalidQuery(f"{keyword} can be matched for emptiness with {_EMPTY}=true only.")
-    return parse_condition(attribute, text)
-
-
-def _check_uids(keyword: str, text: str) -> None:
-    if text != '""' and not all(_UID.fullmatch(uid) for uid in text.split("\\")):
-        raise InvalidQuery(f"{keyword} must be a list of UIDs.")
+        raise InvalidQuery(f"{attribute.keyword} is given more than once.")
+    return parse_key(attribute, "\\".join(values), empties=empties, multiples=multiples)
 
 
 def _parse_includes(values: Sequence[str], warnings: list[str]) -> tuple[set[str], bool]:

@@ -2,9 +2,15 @@
 
 from dataclasses import dataclass
 
+from pacs.commitment import Committer
+from pacs.correction import Corrector
+from pacs.ingest.coercion import OutboundCoercion
 from pacs.ingest.pipeline import Ingestor
+from pacs.ingest.withholding import Withholder
 from pacs.retrieve import Retriever
+from pacs.routing.keeper import QueueKeeper
 from pacs.search import Searcher
+from pacs.worklist import PerformedSteps, Worklist
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,5 +18,12 @@ class Archive:
     """The services of one archive: one partition, one store."""
 
     ingest: Ingestor
+    correct: Corrector
+    coercion: OutboundCoercion
+    withhold: Withholder
+    commit: Committer
     search: Searcher
     retrieve: Retriever
+    worklist: Worklist
+    performed_steps: PerformedSteps
+    queue: QueueKeeper

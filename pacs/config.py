@@ -7,7 +7,7 @@ wins: defaults, file, environment, command line.
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
 
@@ -56,26 +56,122 @@ class HttpSettings(_Section):
 
 
 class PeerSettings(_Section):
-    """What one sender does not say of itself; unset values are the archive's."""
+    """What one peer does not say of itself; unset values are the archive's.
+
+    With a ``port`` (and an address) the archive can call it: C-MOVE, routing, commitment and notices go there.
+    ``may_reject``: its rejection notes are obeyed (IHE IOCM). ``certificate_sha256`` is the digest of the certificate
+    it must show over TLS, in hex.
+    """
 
     ae_title: AeTitle
     address: str = ""
+    port: Port = 0
+    tls: bool = False
+    certificate_sha256: str = Field(default="", pattern=r"^([0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2}){31})?$")
     issuer_of_patient_id: str | None = None
     character_set: str | None = None
-    duplicate_policy: str | None = Field(default=None, pattern="^(keep-first|replace|reject)$")
+    answer_character_set: str = ""
+    is_latin_only: bool = False
+    duplicate_policy: Literal["keep-first", "replace", "reject"] | None = None
     max_pdu_bytes: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] | None = None
+    max_associations: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    idle_seconds: Annotated[float, Field(gt=0)] | None = None
+    may_reject: bool = False
+    request_commitment: bool = False
+    notify_availability: bool = False
+    forward_mpps: bool = False
+
+
+class DimseTlsSettings(_Section):
+    """The DICOM port for TLS (BCP 195, both sides show certificates); without a ``port`` there is none.
+
+    The same certificate and authority are used to call peers that have ``tls`` set.
+    """
+
+    port: Port | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    authority_file: Path | None = None
 
 
 class DimseSettings(_Section):
-    """The DICOM door. ``max_pdu_bytes`` 0 offers no limit; ``grace_seconds`` is for open associations at a stop."""
+    """The DICOM door. ``max_pdu_bytes`` 0 offers no limit; ``grace_seconds`` is for open associations at a stop.
+
+    Only ``peers`` are admitted, unless ``promiscuous``, or while the port listens on loopback, where nobody else comes.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 11112
     ae_title: AeTitle = "PACS"
     max_pdu_bytes: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 256 * 1024
     max_associations: Annotated[int, Field(ge=1, le=10_000)] = 64
+    max_associations_per_peer: Annotated[int, Field(ge=1, le=10_000)] = 32
+    idle_seconds: Annotated[float, Field(gt=0)] = 600.0
     grace_seconds: Annotated[float, Field(ge=0)] = 10.0
+    promiscuous: bool = False
+    tls: DimseTlsSettings = DimseTlsSettings()
     peers: tuple[PeerSettings, ...] = ()
+
+
+class WebDestinationSettings(_Section):
+    """A DICOMweb server that instances are forwarded to; ``token`` is sent as a bearer token."""
+
+    name: AeTitle
+    url: str = Field(pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$")
+    token: SecretStr = SecretStr("")
+
+
+class RoutingRuleSettings(_Section):
+    """Forward what matches every condition of ``when`` to the destinations ``to``: AE titles and names.
+
+    Conditions are those of a query, by keyword: ``{ Modality = "CT", StudyDescription = "*THORAX*" }``; also
+    CallingAETitle, CalledAETitle and Door of the way in. Without conditions everything matches.
+    """
+
+    when: dict[str, str] = {}
+    to: tuple[str, ...] = Field(min_length=1)
+
+
+class RoutingSettings(_Section):
+    """What is forwarded where. A delivery is tried for ``give_up_days``, then it waits for a person.
+
+    ``quiet_seconds`` after its last instance a study is announced to peers with ``notify_availability``.
+    """
+
+    destinations: tuple[WebDestinationSettings, ...] = ()
+    rules: tuple[RoutingRuleSettings, ...] = ()
+    give_up_days: Annotated[float, Field(gt=0)] = 7.0
+    quiet_seconds: Annotated[float, Field(ge=0)] = 60.0
+
+
+class CoercionRuleSettings(_Section):
+    """Change attributes of what matches ``when``: ``set`` always, ``fill`` if there is no value, ``remove``.
+
+    ``direction`` is ``in`` (recorded with the instance) or ``out``, then only ``to`` these destinations (all if empty).
+    """
+
+    direction: Literal["in", "out"]
+    when: dict[str, str] = {}
+    to: tuple[str, ...] = ()
+    set: dict[str, str] = {}
+    fill: dict[str, str] = {}
+    remove: tuple[str, ...] = ()
+
+
+class WorklistSettings(_Section):
+    """Where scheduled steps come from: a watched folder of ``.wl`` and JSON files, besides REST and command line.
+
+    ``lists_in_progress``: whether a step still shows once it has begun.
+    """
+
+    folder: Path | None = None
+    lists_in_progress: bool = True
+
+
+class CommitmentSettings(_Section):
+    """How long a storage commitment waits for instances that are still on their way before it fails them."""
+
+    wait_seconds: Annotated[float, Field(ge=0)] = 60.0
 
 
 class IngestSettings(_Section):
@@ -83,7 +179,7 @@ class IngestSettings(_Section):
 
     issuer_of_patient_id: str = ""
     character_set: str = "ISO_IR 100"
-    duplicate_policy: str = Field(default="keep-first", pattern="^(keep-first|replace|reject)$")
+    duplicate_policy: Literal["keep-first", "replace", "reject"] = "keep-first"
 
 
 class Settings(_Section):
@@ -95,6 +191,10 @@ class Settings(_Section):
     http: HttpSettings = HttpSettings()
     dimse: DimseSettings = DimseSettings()
     ingest: IngestSettings = IngestSettings()
+    routing: RoutingSettings = RoutingSettings()
+    coercion: tuple[CoercionRuleSettings, ...] = ()
+    worklist: WorklistSettings = WorklistSettings()
+    commitment: CommitmentSettings = CommitmentSettings()
 
     @property
     def storage_url(self) -> str:
@@ -133,6 +233,9 @@ def describe(settings: Settings) -> dict[str, Any]:
     values = settings.model_dump(mode="json")
     values["storage"]["url"] = settings.storage_url
     values["database"]["url"] = hide_password(settings.database_url)
+    values["http"]["viewer_dir"] = str(settings.viewer_dir)
+    for destination in values["routing"]["destinations"]:
+        destination["url"] = hide_password(destination["url"])
     return values
 
 
@@ -162,13 +265,14 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """Pick the variables that can be meant for us; container platforms set PACS_SERVICE_HOST and such themselves."""
     values: dict[str, Any] = {}
     for name, text in environment.items():
-        section, separator, key = name.removeprefix(_PREFIX).lower().partition(_SEPARATOR)
-        if not name.startswith(_PREFIX):
+        path = name.removeprefix(_PREFIX).lower().split(_SEPARATOR)
+        if not name.startswith(_PREFIX) or path[0] not in Settings.model_fields:
             continue
-        if separator and section in Settings.model_fields:
-            values.setdefault(section, {})[key] = text
-        elif section in Settings.model_fields and section == "data_dir":
-            values[section] = text
+        if len(path) > 1 or path[0] == "data_dir":
+            section = values
+            for part in path[:-1]:
+                section = section.setdefault(part, {})
+            section[path[-1]] = text
     return values
 
 
@@ -184,7 +288,8 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     parts = [str(part) for part in first["loc"]]
     name = ".".join(parts)
-    variable = _PREFIX + _SEPARATOR.join(parts).upper()
+    if not any(part.isdecimal() for part in parts):  # no variable names one of a list
+        name += f" ({_PREFIX}{_SEPARATOR.join(parts).upper()})"
     if first["type"] == "extra_forbidden":
-        return f"There is no setting {name} ({variable})."
-    return f"The setting {name} ({variable}) is wrong: {first['msg'][0].lower()}{first['msg'][1:]}."
+        return f"There is no setting {name}."
+    return f"The setting {name} is wrong: {first['msg'][0].lower()}{first['msg'][1:]}."

@@ -32,6 +32,38 @@ class BulkDataNotFound(NotFound):
     """The instance has no bulk data at this path."""
 
 
+class PatientNotFound(NotFound):
+    """There is no such patient."""
+
+
+class CorrectionNotFound(NotFound):
+    """There is no such correction."""
+
+
+class ConflictNotFound(NotFound):
+    """There is no such conflict."""
+
+
+class InvalidValue(PacsError):
+    """A value is none of its attribute."""
+
+
+class CannotCorrect(PacsError):
+    """The correction cannot be made as things are."""
+
+
+class ScheduledStepNotFound(NotFound):
+    """There is no such scheduled step."""
+
+
+class ScheduledStepExists(PacsError):
+    """There is a scheduled step with these identifiers already."""
+
+
+class InvalidEntry(PacsError):
+    """The worklist entry is not complete."""
+
+
 class InvalidQuery(PacsError):
     """The query cannot be understood."""
 

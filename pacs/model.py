@@ -41,6 +41,7 @@ class Origin:
     """Where an object came from, and what its sender's settings supply when the object does not say.
 
     ``character_set`` is a DICOM defined term (PS3.3 C.12.1.1.2) for text whose own declaration is missing or wrong.
+    ``may_reject``: a rejection note from here is obeyed (IHE RAD TF-3 4.66).
     """
 
     door: Door
@@ -50,6 +51,7 @@ class Origin:
     issuer_of_patient_id: str = ""
     character_set: str = "ISO_IR 100"
     duplicate_policy: DuplicatePolicy = DuplicatePolicy.KEEP_FIRST
+    may_reject: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,10 @@ class ChangeKind(StrEnum):
     INSTANCE_REPLACED = "instance-replaced"
     CONFLICT_FOUND = "conflict-found"
     CONFLICT_RESOLVED = "conflict-resolved"
+    INSTANCE_WITHHELD = "instance-withheld"
+    INSTANCE_RESTORED = "instance-restored"
+    NOTE_STORED = "note-stored"
+    STUDY_CORRECTED = "study-corrected"
 
 
 @dataclass(frozen=True, slots=True)

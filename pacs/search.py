@@ -6,17 +6,18 @@ from pacs.access import Principal
 from pacs.database.base import Database
 from pacs.index import reader
 from pacs.index.reader import Match
-from pacs.query import Query
+from pacs.query import Position, Query
 
 __all__ = ["Match", "Page", "Searcher"]
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some matches in their order; ``has_more`` says that others follow them."""
+    """Some matches in their order; ``has_more`` says that others follow them, ``last`` where to go on."""
 
     matches: tuple[Match, ...]
     has_more: bool
+    last: Position | None = None
 
 
 class Searcher:
@@ -34,5 +35,5 @@ class Searcher:
         """
         del principal  # whoever is known may search everything, until there are policies to ask
         with self._database.read() as connection:
-            matches, has_more = reader.search(connection, self._partition_id, query, with_header=with_header)
-        return Page(tuple(matches), has_more)
+            matches, last, has_more = reader.search(connection, self._partition_id, query, with_header=with_header)
+        return Page(tuple(matches), has_more, last)

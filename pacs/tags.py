@@ -121,6 +121,9 @@ ATTRIBUTES: tuple[Attribute, ...] = (
 """Every indexed attribute; derived ones (counts, modalities) are in ``DERIVED``."""
 
 DERIVED: tuple[Attribute, ...] = (
+    Attribute("NumberOfPatientRelatedStudies", P, None, returned_by_default=False),
+    Attribute("NumberOfPatientRelatedSeries", P, None, returned_by_default=False),
+    Attribute("NumberOfPatientRelatedInstances", P, None, returned_by_default=False),
     Attribute("ModalitiesInStudy", S, M.CODE, returned_by_default=True),
     Attribute("SOPClassesInStudy", S, None, returned_by_default=False),
     Attribute("NumberOfStudyRelatedSeries", S, None, returned_by_default=True),

@@ -7,20 +7,12 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import DownloadColumn, TextColumn
 
 from dicomweb.ohif import ViewerUnavailable, fetch_viewer
 from pacs.app import Parts, build_origin, open_archive
 from pacs.app import serve as run_servers
+from pacs.cli.terminal import print_problems, progress
 from pacs.config import Settings, StorageSettings, describe, hide_password
 from pacs.conformance import build_statement
 from pacs.errors import PacsError
@@ -28,9 +20,6 @@ from pacs.ingest.importer import Entry, Imported, import_entry, iter_entries
 from pacs.ingest.outcome import Disposition
 from pacs.maintenance.verification import count_copies, verify_copies
 from pacs.model import CLINICAL_PARTITION, Door
-
-_CONSOLE = Console(stderr=True)
-_SHOWN_PROBLEMS = 20
 
 
 def serve(settings: Settings, _: argparse.Namespace) -> int:
@@ -55,13 +44,13 @@ def import_paths(settings: Settings, options: argparse.Namespace) -> int:
 
 def verify(settings: Settings, _: argparse.Namespace) -> int:
     """Compare every stored object with its digest; exit code 1 if one is missing or damaged."""
-    with open_archive(settings) as parts, _progress(MofNCompleteColumn()) as progress:
-        task = progress.add_task("Verifying", total=count_copies(parts.database, CLINICAL_PARTITION))
+    with open_archive(settings) as parts, progress() as bar:
+        task = bar.add_task("Verifying", total=count_copies(parts.database, CLINICAL_PARTITION))
         checked = 0
         damaged = []
         for result in verify_copies(parts.database, parts.store, CLINICAL_PARTITION):
             checked += 1
-            progress.update(task, completed=checked)
+            bar.update(task, completed=checked)
             if result.problem:
                 damaged.append(result)
     for result in damaged:
@@ -95,10 +84,10 @@ def show_conformance(_: Settings, __: argparse.Namespace) -> int:
 def fetch_viewer_files(settings: Settings, options: argparse.Namespace) -> int:
     """Fetch the pinned viewer; exit code 0 also without one, for the archive runs all the same."""
     target = options.to or settings.viewer_dir
-    with _progress(DownloadColumn()) as progress:
-        task = progress.add_task("Fetching the OHIF viewer", total=None)
+    with progress(DownloadColumn()) as bar:
+        task = bar.add_task("Fetching the OHIF viewer", total=None)
         try:
-            fetch_viewer(target, lambda done, total: progress.update(task, completed=done, total=total))
+            fetch_viewer(target, lambda done, total: bar.update(task, completed=done, total=total))
         except ViewerUnavailable as error:
             print(f"The viewer cannot be fetched now: {error} The archive runs without it.", file=sys.stderr)
     return 0
@@ -107,13 +96,13 @@ def fetch_viewer_files(settings: Settings, options: argparse.Namespace) -> int:
 def _import_all(settings: Settings, parts: Parts, entries: list[Entry]) -> list[Imported]:
     origin = build_origin(settings, Door.IMPORT)
     files = TextColumn("{task.fields[done]}/{task.fields[files]} files")
-    with _progress(files, DownloadColumn()) as progress:
+    with progress(files, DownloadColumn()) as bar:
         total = sum(entry.size_bytes for entry in entries)
-        task = progress.add_task("Importing", total=total, done=0, files=len(entries))
+        task = bar.add_task("Importing", total=total, done=0, files=len(entries))
         results = []
         for entry in entries:
             results.append(import_entry(parts.archive.ingest, entry, origin))
-            progress.update(task, advance=entry.size_bytes, done=len(results))
+            bar.update(task, advance=entry.size_bytes, done=len(results))
     return results
 
 
@@ -124,20 +113,14 @@ def _print_summary(results: list[Imported]) -> int:
         f"{accepted} accepted, {counts[Disposition.DUPLICATE]} already there, "
         f"{counts[Disposition.REJECTED]} rejected, of {len(results)} files."
     )
+    if counts[Disposition.WITHHELD]:
+        print(f"{counts[Disposition.WITHHELD]} withheld: rejection notes, and what they reject.")
     notes = Counter(_note(result) for result in results if _note(result))
     for note, count in notes.most_common():
         print(f"  {count:>6}  {note}")
     rejected = [result for result in results if not result.outcome or not result.outcome.is_stored]
-    for result in rejected[:_SHOWN_PROBLEMS]:
-        print(f"  rejected: {_printable(result.name)}: {_note(result)}")
-    if len(rejected) > _SHOWN_PROBLEMS:
-        print(f"  ... and {len(rejected) - _SHOWN_PROBLEMS} more")
+    print_problems([f"rejected: {result.name}: {_note(result)}" for result in rejected])
     return 1 if rejected else 0
-
-
-def _printable(name: str) -> str:
-    """Return a file's name for a terminal, which would obey control characters in the name of a ZIP file's entry."""
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in name)
 
 
 def _note(result: Imported) -> str:
@@ -156,12 +139,9 @@ def _announce(settings: Settings, dicom_port: int, http_port: int) -> None:
         f"DICOMweb   {base}/dicom-web\n"
         f"API        {base}/docs\n"
         f"Health     {base}/healthz  {base}/readyz\n"
-        f"DICOM      {title} at {dicom_host}:{dicom_port}\n"
+        f"DICOM      {title} at {dicom_host}:{dicom_port}"
+        f"{f', over TLS at port {settings.dimse.tls.port}' if settings.dimse.tls.port else ''}\n"
         f"Push one   storescu -v -aec {title} {dicom_host} {dicom_port} +sd +r FOLDER\n"
         "Stop with Ctrl-C.",
         flush=True,
     )
-
-
-def _progress(*columns: ProgressColumn) -> Progress:
-    return Progress(TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn(), console=_CONSOLE)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pacs.cli import commands
+from pacs.cli import commands, corrections, peers, queue, tls, withheld, worklist
+from pacs.cli.parsing import Parser, add_command
 from pacs.config import load_settings
 from pacs.errors import InvalidSetting, PacsError
 from pacs.observe import configure_logging
@@ -37,19 +38,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser for every command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pacs", description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.description = "A medical image archive: DICOM in, durable storage, DICOMweb and a viewer out."
-    common = argparse.ArgumentParser(add_help=False)
+    # No defaults below: those of `pacs queue list` would undo what stands before `list`.
+    parser.set_defaults(config=None, data_dir=None, log_level="INFO")
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument(
         "--config", type=Path, metavar="FILE", help="settings file (default: pacs.toml, if there is one)"
     )
     common.add_argument("--data-dir", metavar="DIR", help="where index and objects live (default: pacs-data)")
-    common.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    common.add_argument("--log-level", choices=["DEBUG", "INFO", "WARNING", "ERROR"], help="default: INFO")
+    parsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
 
-    serve = _add(subparsers, common, "serve", commands.serve, "serve DICOM, DICOMweb and the viewer")
+    serve = add_command(parsers, common, "serve", commands.serve, "serve DICOM, DICOMweb and the viewer")
     serve.add_argument(
         "--bind", metavar="ADDRESS", help="listen here instead of on loopback; 0.0.0.0 is every interface"
     )
@@ -57,24 +60,26 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument("--dicom-port", type=int, metavar="PORT")
     serve.add_argument("--ae-title", metavar="TITLE")
 
-    load = _add(subparsers, common, "import", commands.import_paths, "import folders, ZIP files, DICOMDIRs and files")
+    load = add_command(
+        parsers, common, "import", commands.import_paths, "import folders, ZIP files, DICOMDIRs and files"
+    )
     load.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     load.add_argument("--if-empty", action="store_true", help="do nothing if the archive holds anything already")
 
-    _add(subparsers, common, "verify", commands.verify, "read every stored object and compare it with its digest")
-    _add(subparsers, common, "migrate", commands.migrate, "bring the database schema to this version")
-    _add(subparsers, common, "config", commands.show_config, "print the effective settings, secrets hidden")
-    _add(subparsers, common, "conformance", commands.show_conformance, "print the DICOM conformance statement")
-    fetch = _add(subparsers, common, "fetch-viewer", commands.fetch_viewer_files, "fetch the OHIF viewer's files")
+    add_command(parsers, common, "verify", commands.verify, "read every stored object and compare it with its digest")
+    add_command(parsers, common, "migrate", commands.migrate, "bring the database schema to this version")
+    add_command(parsers, common, "config", commands.show_config, "print the effective settings, secrets hidden")
+    add_command(parsers, common, "conformance", commands.show_conformance, "print the DICOM conformance statement")
+    fetch = add_command(parsers, common, "fetch-viewer", commands.fetch_viewer_files, "fetch the OHIF viewer's files")
     fetch.add_argument(
         "--to", type=Path, metavar="DIR", help="where to put them (default: viewer in the data directory)"
     )
-    return parser
-
-
-def _add(subparsers: Any, common: argparse.ArgumentParser, name: str, run: Any, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = subparsers.add_parser(name, parents=[common], help=text, description=f"{text}.")
-    parser.set_defaults(run=run)
+    corrections.add_commands(parsers, common)
+    peers.add_commands(parsers, common)
+    queue.add_commands(parsers, common)
+    tls.add_commands(parsers, common)
+    worklist.add_commands(parsers, common)
+    withheld.add_commands(parsers, common)
     return parser
 
 

@@ -46,6 +46,7 @@ class PostgresDatabase:
             pool_size=POOL_SIZE,
             max_overflow=MAX_CONNECTIONS - POOL_SIZE,
             pool_timeout=POOL_TIMEOUT_SECONDS,
+            hide_parameters=True,  # what an unforeseen failure quotes must not be a patient's
             pool_pre_ping=True,  # a server that restarted costs nobody a failed request
             connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS},
         )

@@ -194,6 +194,7 @@ def _create_engine(path: Path, *, is_reader: bool) -> Engine:
         engine = create_engine(
             url,
             isolation_level="AUTOCOMMIT",
+            hide_parameters=True,  # what an unforeseen failure quotes must not be a patient's
             poolclass=QueuePool,
             pool_size=READERS,
             max_overflow=MAX_READERS - READERS,
@@ -202,7 +203,11 @@ def _create_engine(path: Path, *, is_reader: bool) -> Engine:
         )
     else:
         engine = create_engine(
-            url, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args={"check_same_thread": False}
+            url,
+            isolation_level="AUTOCOMMIT",
+            hide_parameters=True,
+            poolclass=NullPool,
+            connect_args={"check_same_thread": False},
         )
 
     @event.listens_for(engine, "connect")

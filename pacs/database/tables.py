@@ -106,6 +106,8 @@ patient = Table(
     Column("issuer_of_patient_id", Code, nullable=False),
     Column("attributes", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("merged_into_row_id", Key, index=True),  # the patient that this one is merged into
+    Column("overlay", Text, nullable=False, server_default=""),  # what was received, if corrected; or nothing
     UniqueConstraint("partition_id", "identity"),
 )
 
@@ -121,6 +123,9 @@ study = Table(
     Column("attributes", Text, nullable=False),  # of the patient too: each study keeps its patient as received
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
+    Column(
+        "overlay", Text, nullable=False, server_default=""
+    ),  # corrections, and what was received, as JSON; or nothing
     UniqueConstraint("partition_id", "study_instance_uid"),
     Index(None, "partition_id", "sort_key", "id"),
     Index(None, "partition_id", "patient_id"),
@@ -173,6 +178,10 @@ instance_header = Table(
     Column("attributes", LargeBinary, nullable=False),  # DICOM JSON of the whole header, compressed by zlib
     Column("bulk", Text, nullable=False),  # where the values outside the header lie, as compact JSON
     Column("layout", LargeBinary, nullable=False),  # where the frames lie
+    Column("overlay", Text, nullable=False, server_default=""),  # what was coerced on the way in, as JSON; or nothing
+    Column(
+        "origin", Text, nullable=False, server_default=""
+    ),  # by which way it came, as JSON; nothing if stored by 0001
 )
 
 request_attribute = Table(

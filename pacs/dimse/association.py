@@ -1,27 +1,34 @@
-"""pynetdicom's association and message exchange (PS3.7), bounded: what one peer can make us hold in memory is limited.
+"""Associations that peers ask for: each message is given to the service that its presentation context belongs to.
 
-A C-STORE data set is spooled while it arrives and served from the association's own thread; everything else is
-pynetdicom's. Two threads share an association: the upper layer's reads messages, the association's serves them.
+Two threads share an association: the upper layer's reads messages, the association's serves them. Both sleep until
+there is something to do: an idle association costs no processor time.
 """
 
 import logging
 import queue
-from collections.abc import Callable
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, cast
 
+from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
-from pynetdicom.dimse_primitives import C_CANCEL, C_STORE
-from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.dimse_primitives import C_STORE, N_EVENT_REPORT
+from pynetdicom.presentation import PresentationContext
 
+from pacs.access import Principal
+from pacs.dimse import status
+from pacs.dimse.messages import Messages, close_message
+from pacs.dimse.peers import Peer
+from pacs.dimse.service import Service
 from pacs.dimse.store import StoreRequest, StoreService
-from pacs.dimse.transport import PeerSocket, ProtocolViolation, UpperLayer
+from pacs.dimse.tls import read_certificate_sha256
+from pacs.dimse.transport import PeerSocket, UpperLayer
 from pacs.model import Door, Origin
 
 if TYPE_CHECKING:
@@ -29,128 +36,36 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
-COMMAND_LIMIT_BYTES = 64 * 1024
-IDENTIFIER_LIMIT_BYTES = 16 * 1024 * 1024
-MAX_OUTSTANDING_MESSAGES = 4
-"""Asynchronous operations are never negotiated, so that a peer may have one outstanding (PS3.7 D.3.3.3); a few more are
-served all the same, beyond them the association is aborted."""
-MAX_WAITING_CANCELS = 10
-_GET_SECONDS = 0.02
-_JOIN_SECONDS = 5.0
-_INVALID_PDU = "Evt19"
+_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a peer may take: to ask for an association, between two messages, and in the midst of a PDU."""
+    """How long a peer may take to ask for an association, TLS included, and in the midst of a PDU."""
 
     association_seconds: float = 30.0
-    idle_seconds: float = 600.0
     silence_seconds: float = 60.0
 
 
-class BoundedBuffer(BytesIO):
-    """The data set of any message but a C-STORE: small, and in memory."""
+class _Checkpoint(threading.Event):
+    """What pynetdicom's methods clear when the association's thread shall pause, which has to wake up for that."""
 
-    def write(self, data: Any, /) -> int:
-        """Append bytes; raise ProtocolViolation past the limit."""
-        if self.tell() + len(data) > IDENTIFIER_LIMIT_BYTES:
-            raise ProtocolViolation("an identifier is too long")
-        return super().write(data)
+    def __init__(self, on_clear: Callable[[], None]) -> None:
+        super().__init__()
+        self.set()
+        self._on_clear = on_clear
 
-
-class Messages(DIMSEServiceProvider):
-    """Joins fragments to messages and keeps those that wait to be served."""
-
-    assoc: "Acceptor"
-    is_broken = False
-    """Whether the peer broke the protocol: what still waits is not served, for nobody would hear the answers."""
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a message is coming in, waits, or is being served."""
-        return self.message is not None or self.msg_queue.unfinished_tasks > 0
-
-    def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take in fragments; a peer that breaks the protocol is aborted (PS3.8 9.2, Evt19)."""
-        try:
-            for context_id, fragment in primitive.presentation_data_value_list:
-                self._receive_fragment(context_id, fragment)
-        except ProtocolViolation as violation:
-            LOGGER.info("%s aborted: %s", self.assoc.name, violation)
-            self.is_broken = True
-            self.dul.event_queue.put(_INVALID_PDU)
-        except Exception:
-            LOGGER.info("%s aborted: invalid message", self.assoc.name, exc_info=True)
-            self.is_broken = True
-            self.dul.event_queue.put(_INVALID_PDU)
-
-    def get_msg(self, block: bool = False) -> Any:
-        """Return the next message to serve, waiting a moment for it: pynetdicom only looks, and sleeps in between."""
-        if block:
-            return super().get_msg(block)
-        try:
-            return self.msg_queue.get(timeout=_GET_SECONDS)
-        except queue.Empty:
-            return None, None
-
-    def discard(self) -> None:
-        """Free what was not served; the upper layer has ended and the association with it."""
-        requests: list[Any] = [self.message and self.message.data_set]
-        with suppress(queue.Empty):
-            while True:
-                requests.append(self.msg_queue.get_nowait()[1])
-        for request in requests:
-            _close(request)
-
-    def _receive_fragment(self, context_id: int, fragment: bytes) -> None:
-        if self.message is None:
-            self.message = DIMSEMessage()
-            self.message.data_set = BoundedBuffer()
-        message = self.message
-        is_command = bool(fragment[0] & 1)
-        if is_command:
-            if message.context_id is not None:
-                raise ProtocolViolation("a command begins before the data set of the last one ended")
-            if message.encoded_command_set.tell() + len(fragment) > COMMAND_LIMIT_BYTES:
-                raise ProtocolViolation("a command set does not end")
-        elif context_id != message.context_id:
-            raise ProtocolViolation("a data set has no command in its presentation context")
-        primitive = P_DATA()
-        primitive.presentation_data_value_list.append((context_id, fragment))
-        is_complete = message.decode_msg(primitive, self.assoc)
-        if is_command and isinstance(message, C_STORE_RQ):
-            message.data_set = self._begin_store(message)  # type: ignore[assignment]
-        if is_complete:
-            self._deliver(message)
-
-    def _begin_store(self, message: DIMSEMessage) -> StoreRequest:
-        context = self.assoc._accepted_cx.get(cast("int", message.context_id))  # noqa: SLF001 - public is only a list
-        if context is None:
-            raise ProtocolViolation("a C-STORE names a presentation context that was not accepted")
-        return self.assoc.store.begin(message.command_set, context, self.assoc.origin)
-
-    def _deliver(self, message: DIMSEMessage) -> None:
-        request: Any = message.data_set
-        if not isinstance(request, StoreRequest):
-            request = message.message_to_primitive()
-        if isinstance(request, C_CANCEL):
-            if len(self.cancel_req) < MAX_WAITING_CANCELS:
-                self.cancel_req[cast("int", request.MessageIDBeingRespondedTo)] = request
-        elif self.msg_queue.unfinished_tasks >= MAX_OUTSTANDING_MESSAGES:
-            raise ProtocolViolation("too many messages without waiting for an answer")
-        else:
-            self.msg_queue.put((cast("int", message.context_id), request))
-        self.message = None
-
-
-def _close(message: Any) -> None:
-    if isinstance(message, StoreRequest):
-        message.close()
+    def clear(self) -> None:
+        super().clear()
+        self._on_clear()
 
 
 class Acceptor(Association):
-    """An association that a peer asked for."""
+    """An association that a peer asked for.
+
+    ``address`` is where from, ``certificate_sha256`` what it showed over TLS, in lower-case hex. ``peer`` is who it is,
+    once its title is known.
+    """
 
     dul: UpperLayer
     dimse: Messages
@@ -159,37 +74,122 @@ class Acceptor(Association):
         self,
         ae: "ApplicationEntity",
         store: StoreService,
+        services: Mapping[str, Service],
         timeouts: Timeouts,
         on_end: "Callable[[Acceptor], None]",
     ) -> None:
         super().__init__(ae, MODE_ACCEPTOR)
         self.store = store
+        self.services = services
         self.origin = Origin(Door.DIMSE)
+        self.peer = Peer("")
+        self.address = ""
+        self.certificate_sha256 = ""
+        self.extended: dict[str, bytes] = {}
         self._on_end = on_end
-        self.dul = UpperLayer(self, timeouts.silence_seconds)
-        self.dimse = Messages(self)
+        self.dimse = Messages(self, self._begin_store)
+        self.dul = UpperLayer(self, timeouts.silence_seconds, self.dimse.call_away)
+        self._reactor_checkpoint = _Checkpoint(self.dimse.call_away)
         # These live in the timers of the upper layer, which is a new one.
         self.acse_timeout = timeouts.association_seconds
-        self.network_timeout = timeouts.idle_seconds
+        self.network_timeout = self.peer.idle_seconds
 
     def run_reactor(self) -> None:
         """Serve the peer until one side ends the association, and leave nothing behind."""
         try:
-            super().run_reactor()
+            if self._has_secured():
+                super().run_reactor()
         except Exception:
             LOGGER.exception("%s: the association failed", self.name)
         finally:
-            self.is_established = False
-            self.dul.kill_dul()
-            self.close_connection()
-            self.dul.join(_JOIN_SECONDS)
-            self.dimse.discard()
-            self.dul.free()
-            self._on_end(self)
+            self._end()
+
+    def _has_secured(self) -> bool:
+        """Do TLS's part on a connection of that kind, and say whether there can be an association.
+
+        Here and not where connections are accepted: a peer may take its time for it, all that it has for an
+        association, and nobody else shall wait.
+        """
+        connection = cast("PeerSocket", self.dul.socket).socket
+        if not isinstance(connection, ssl.SSLSocket):
+            return True
+        try:
+            connection.settimeout(self.acse_timeout)
+            connection.do_handshake()
+        except (OSError, ValueError) as error:
+            LOGGER.info("%s: no TLS: %s", self.name, getattr(error, "verify_message", "") or error)
+            return False
+        self.certificate_sha256 = read_certificate_sha256(connection)
+        return True
+
+    def _end(self) -> None:
+        self.is_established = False
+        self.dul.end()
+        self.dimse.discard()
+        self._on_end(self)
+
+    def _begin_store(self, command_set: Dataset, context: PresentationContext) -> StoreRequest:
+        return self.store.begin(command_set, context, self.origin)
+
+    @property
+    def principal(self) -> Principal:
+        """On whose behalf requests of this association act."""
+        return Principal(self.origin.calling_ae_title)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody hears any more what is said here, which the association's thread may not have noticed yet."""
+        return not self.is_established or self.dul.has_ended or self.acse.is_aborted()
+
+    def respond(self, response: Any, context_id: int) -> None:
+        """Send a response, or a request of a sub-operation; nobody hears it once the association has ended.
+
+        Waits while the peer leaves unread what was sent before, until it is disconnected for that.
+        """
+        if not self.is_over:
+            self.dimse.send_msg(response, context_id)
+
+    def is_cancelled(self, message_id: int) -> bool:
+        """Whether the peer sent a C-CANCEL for this request, or is gone."""
+        return message_id in self.dimse.cancel_req or self.is_over
+
+    def await_response(self, timeout_seconds: float) -> Any:
+        """Return the response to a sub-operation on this association; None if none came or the peer is gone.
+
+        A new request in its place breaks the protocol: it is dropped, and counts as no response.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while self.is_established and (left := deadline - time.monotonic()) > 0:
+            try:
+                _, message = self.dimse.msg_queue.get(timeout=left)
+            except queue.Empty:
+                break
+            self.dimse.msg_queue.task_done()
+            if message is None:  # the upper layer has ended; whoever looks next must see it too
+                self.dimse.msg_queue.put((None, None))
+                break
+            if isinstance(message, StoreRequest) or message.is_valid_request:
+                close_message(message)
+                break
+            return message
+        return None
+
+    def report(self, event: N_EVENT_REPORT, context_id: int, timeout_seconds: float) -> N_EVENT_REPORT | None:
+        """Send an N-EVENT-REPORT and return its response; None if none came or the peer is gone.
+
+        For any thread but the association's own; the peer may go on sending requests meanwhile (PS3.7 10.1.1).
+        """
+        with self.dimse.expect_report(int(event.MessageID or 0)) as responses:
+            self.respond(event, context_id)
+            deadline = time.monotonic() + timeout_seconds
+            while not self.is_over and time.monotonic() < deadline:
+                with suppress(queue.Empty):
+                    return responses.get(timeout=_LOOK_SECONDS)
+        return None
 
     def close_connection(self) -> None:
-        """Close the connection at once; what the peer has not read yet may be lost."""
-        cast("PeerSocket", self.dul.socket)._shutdown_socket()  # noqa: SLF001 - close() is for the upper layer's thread
+        """End the connection at once; what the peer has not read yet may be lost."""
+        self.dul.cut_off()
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
         """Serve a message and those that follow on its heels; pynetdicom's loop sleeps before it looks for each."""
@@ -202,15 +202,37 @@ class Acceptor(Association):
     def _serve_one(self, message: Any, context_id: int) -> None:
         try:
             if self.dimse.is_broken:
-                _close(message)
+                close_message(message)
             elif isinstance(message, StoreRequest):
                 self._serve_store(message, context_id)
+            elif (service := self._service_of(context_id)) is not None:
+                self._serve_service(service, message, context_id)
             else:
                 super()._serve_request(message, context_id)
         finally:
             self.dimse.msg_queue.task_done()
             # A peer that waits for its answer is not idle.
             self.dul._idle_timer.restart()  # noqa: SLF001 - the upper layer is ours
+
+    def _service_of(self, context_id: int) -> Service | None:
+        context = self._accepted_cx.get(context_id)
+        return self.services.get(str(context.abstract_syntax)) if context is not None else None
+
+    def _serve_service(self, service: Service, message: Any, context_id: int) -> None:
+        if not message.is_valid_request:
+            LOGGER.info("%s: a response to nothing was dropped", self.name)
+            return
+        try:
+            service.serve(self, message, self._accepted_cx[context_id])
+        except Exception:
+            LOGGER.exception("%s: a %s failed", self.name, type(message).__name__)
+            response = type(message)()
+            response.MessageIDBeingRespondedTo = message.MessageID
+            for attribute in ("AffectedSOPClassUID", "AffectedSOPInstanceUID"):
+                if hasattr(message, attribute):
+                    setattr(response, attribute, getattr(message, attribute))
+            response.Status = status.PROCESSING_FAILURE
+            self.respond(response, context_id)
 
     def _serve_store(self, request: StoreRequest, context_id: int) -> None:
         status = self.store.serve(request)

@@ -7,6 +7,7 @@ from pacs.ingest.outcome import Outcome, Reason
 SUCCESS = 0x0000
 PROCESSING_FAILURE = 0x0110
 SOP_CLASS_NOT_SUPPORTED = 0x0122
+UNRECOGNIZED_OPERATION = 0x0211
 
 ERROR_COMMENT_LENGTH = 64
 """Error Comment (0000,0902) is an LO."""

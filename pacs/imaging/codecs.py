@@ -219,7 +219,8 @@ def _decode_jpeg_2000(frame: bytes, description: PixelDescription) -> _Samples:
 def _decode_high_throughput(frame: bytes) -> Array:
     """Decode a codestream with a CAP marker (ISO 15444-15): OpenJPH is the faster, OpenJPEG the broader decoder."""
     try:
-        return imagecodecs.htj2k_decode(frame)
+        # Asked for by name: left alone, colour without a transformation comes out in planes.
+        return imagecodecs.htj2k_decode(frame, planar=False)
     except imagecodecs.Htj2kError:
         return imagecodecs.jpeg2k_decode(frame)
 

@@ -6,20 +6,24 @@ from dataclasses import replace
 from pacs.imaging.frames import plan_frames
 from pacs.imaging.inflation import inflate
 from pacs.imaging.rewriting import swapped_word_bytes
-from pacs.imaging.sources import RangedSource
+from pacs.imaging.sources import RangedSource, Scratch
 from pacs.imaging.syntaxes import lookup
-from pacs.imaging.transcode import Scratch
 from pacs.model import BulkValue, FrameLayout, Header
+from pacs.overlay import Step
 from pacs.tags import text_of
 
 _PIXEL_DATA = "7FE00010"
 
 
 class OpenInstance:
-    """One instance while something is read from it: header, layout, bytes, and the scratch space it needed."""
+    """One instance while something is read from it: header, layout, bytes, and the scratch space it needed.
 
-    def __init__(self, header: Header, layout: FrameLayout, source: RangedSource) -> None:
+    ``header`` is as received, for it says how the bytes are to be read; ``steps`` are laid over what leaves.
+    """
+
+    def __init__(self, header: Header, layout: FrameLayout, source: RangedSource, steps: Sequence[Step] = ()) -> None:
         self.header = header
+        self.steps = steps
         self.layout = layout
         self.source = source
         self.syntax = lookup(header.transfer_syntax_uid)
@@ -31,6 +35,10 @@ class OpenInstance:
         inflate(self.source, self.header.dataset_offset, self.source.size_bytes, scratch)
         self.source = scratch
         self.layout = plan_frames(replace(self.header, is_deflated=False), scratch)
+
+    def find_bulk(self, path: str) -> BulkValue | None:
+        """Return the value outside the header that a BulkDataURI stands for."""
+        return next((value for value in self.header.bulk if value.path == path), None)
 
     def word_bytes(self, value: BulkValue) -> int:
         """Return the size of the words that have to be turned around in a value; 1 in little endian."""

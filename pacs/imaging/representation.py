@@ -5,13 +5,16 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
+from pacs.imaging.syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, TransferSyntax, lookup
+
 
 @dataclass(frozen=True, slots=True)
 class Acceptable:
     """The transfer syntaxes a client takes, most wanted first.
 
     None at all stands for the default: Explicit VR Little Endian, or the stored syntax where the pixels are lossy or do
-    not decode (PS3.18 8.7.3.5.2). ``*`` takes the stored syntax, whatever it is.
+    not decode (PS3.18 8.7.3.5.2). ``*`` takes the stored syntax, whatever it is; Explicit VR Little Endian will do
+    where that cannot be written.
     """
 
     transfer_syntax_uids: tuple[str, ...] = ()
@@ -24,6 +27,17 @@ class Acceptable:
     def takes(self, transfer_syntax_uid: str) -> bool:
         """Whether the client named this syntax, or takes any."""
         return "*" in self.transfer_syntax_uids or transfer_syntax_uid in self.transfer_syntax_uids
+
+    def targets(self, stored: TransferSyntax, *, keeps_lossy: bool) -> tuple[str, ...]:
+        """Return the syntaxes to try: the stored one if it is taken, then what can be made, in the client's order.
+
+        ``keeps_lossy``: there are lossy pixels, so the default is the stored syntax and not Explicit VR Little Endian.
+        """
+        if self.is_default:
+            return (stored.uid,) if keeps_lossy else tuple(dict.fromkeys((EXPLICIT_VR_LITTLE_ENDIAN, stored.uid)))
+        made = [EXPLICIT_VR_LITTLE_ENDIAN if uid == "*" else uid for uid in self.transfer_syntax_uids]
+        kept = (stored.uid,) if self.takes(stored.uid) else ()
+        return tuple(dict.fromkeys((*kept, *(uid for uid in made if lookup(uid).can_encode))))
 
 
 ANY = Acceptable(("*",))

@@ -1,4 +1,4 @@
-"""Untrusted pixels are decoded in child processes: what a codestream breaks is one job, never the archive.
+"""Untrusted pixels are decoded and encoded in child processes: what a codestream breaks is one job, not the archive.
 
 A child is this module run as a program, spoken to over a socket: a line of JSON, then the bytes it announces, both
 ways. Nothing that a child says is trusted further than the length it was asked for, nothing is unpickled. A child that
@@ -22,12 +22,14 @@ from typing import Any
 
 from pacs.errors import CorruptPixelData, Unavailable, UnsupportedTransferSyntax
 from pacs.imaging.codecs import DecodedFrame, PixelDescription, decode
+from pacs.imaging.encoders import EncodedFrame, encode
 
 TIMEOUT_SECONDS = 30.0
 START_TIMEOUT_SECONDS = 60.0
 MEMORY_BYTES = 4 * 1024**3
 MAX_FRAME_BYTES = 1024**3
 _HEADER_BYTES = 4096
+_ENCODING_OVERHEAD_BYTES = 64 * 1024
 
 _CHILD_LOST = (OSError, ValueError, KeyError, TypeError, RecursionError)
 """What talking to a child raises that died, took too long or spoke nonsense."""
@@ -57,6 +59,27 @@ class Sandbox:
         Raises CorruptPixelData for a frame that does not decode, whatever it did to the child, and
         UnsupportedTransferSyntax if there is no decoder; Unavailable once closed.
         """
+        answer, pixels = self._run({"syntax": transfer_syntax_uid}, frame, description, description.frame_bytes)
+        if len(pixels) != description.frame_bytes:
+            raise CorruptPixelData(CorruptPixelData.__doc__)
+        return DecodedFrame(pixels, str(answer["photometric_interpretation"]))
+
+    def encode_frame(self, transfer_syntax_uid: str, pixels: bytes, description: PixelDescription) -> EncodedFrame:
+        """Return one native frame encapsulated without loss, verified by decoding; blocks until a child is free.
+
+        Raises UnsupportedTransferSyntax if the syntax cannot hold every bit of it, CorruptPixelData for whatever else
+        went wrong, Unavailable once closed.
+        """
+        job = {"syntax": transfer_syntax_uid, "encode": True}
+        # No lossless codec here makes noise twice as long; more than that is no frame.
+        answer, data = self._run(job, pixels, description, 2 * description.frame_bytes + _ENCODING_OVERHEAD_BYTES)
+        return EncodedFrame(
+            data, str(answer["photometric_interpretation"]), int(bool(answer.get("planar_configuration")))
+        )
+
+    def _run(
+        self, job: dict[str, Any], data: bytes, description: PixelDescription, max_bytes: int
+    ) -> tuple[dict[str, Any], bytes]:
         if description.frame_bytes > MAX_FRAME_BYTES:
             raise CorruptPixelData("The frame is larger than this archive decodes.")
         place = self._places.get()
@@ -64,7 +87,7 @@ class Sandbox:
             if place is None or not place.is_alive:
                 _kill(place)
                 place = self._start_child()
-            return place.run(transfer_syntax_uid, frame, description)
+            return place.run(job | {"description": asdict(description)}, data, max_bytes)
         except (CorruptPixelData, UnsupportedTransferSyntax):
             raise
         except BaseException as error:
@@ -122,22 +145,23 @@ class _Child:
             self.kill()
             raise Unavailable("No decoding process could be started.") from error
 
-    def run(self, transfer_syntax_uid: str, frame: bytes, description: PixelDescription) -> DecodedFrame:
-        """Return the decoded frame.
+    def run(self, job: dict[str, Any], data: bytes, max_bytes: int) -> tuple[dict[str, Any], bytes]:
+        """Return the child's answer and the frame that came with it, at most ``max_bytes`` long.
 
         CorruptPixelData and UnsupportedTransferSyntax are its answers; after any other exception it is of no more use.
         """
         self._deadline = time.monotonic() + self._timeout_seconds
-        job = {"syntax": transfer_syntax_uid, "length": len(frame), "description": asdict(description)}
         self._socket.settimeout(self._timeout_seconds)
-        self._socket.sendall(_encode_header(job))
-        self._socket.sendall(frame)
+        self._socket.sendall(_encode_header(job | {"length": len(data)}))
+        self._socket.sendall(data)
         answer = self._receive_header()
         if "error" in answer:
             kind = UnsupportedTransferSyntax if answer["error"] == "unsupported" else CorruptPixelData
             raise kind(kind.__doc__)
-        pixels = self._receive(description.frame_bytes)
-        return DecodedFrame(pixels, str(answer["photometric_interpretation"]))
+        length_bytes = int(answer["length"])
+        if not 0 <= length_bytes <= max_bytes or "photometric_interpretation" not in answer:
+            raise ValueError("not an answer")
+        return answer, self._receive(length_bytes)
 
     @property
     def is_alive(self) -> bool:
@@ -181,7 +205,7 @@ def _encode_header(content: dict[str, Any]) -> bytes:
 
 
 def serve(connection: socket.socket, timeout_seconds: float) -> None:
-    """Decode the frames that come over ``connection`` until it is closed; runs in the child."""
+    """Decode or encode the frames that come over ``connection`` until it is closed; runs in the child."""
     connection.sendall(_encode_header({"ready": True}))
     stream = connection.makefile("rb")
     while header := stream.read(_HEADER_BYTES):
@@ -189,18 +213,28 @@ def serve(connection: socket.socket, timeout_seconds: float) -> None:
         frame = stream.read(job["length"])
         # Should the archive be killed while a codec loops for ever, nobody else would end this process.
         signal.setitimer(signal.ITIMER_REAL, timeout_seconds * 2)
-        answer: dict[str, Any]
-        pixels = b""
         try:
-            result = decode(job["syntax"], frame, PixelDescription(**job["description"]))
-            answer, pixels = {"photometric_interpretation": result.photometric_interpretation}, result.pixels
+            answer, result = _do(job, frame)
         except UnsupportedTransferSyntax:
-            answer = {"error": "unsupported"}
+            answer, result = {"error": "unsupported"}, b""
         except (CorruptPixelData, MemoryError):
-            answer = {"error": "corrupt"}
+            answer, result = {"error": "corrupt"}, b""
         signal.setitimer(signal.ITIMER_REAL, 0)
-        connection.sendall(_encode_header(answer))
-        connection.sendall(pixels)
+        connection.sendall(_encode_header(answer | {"length": len(result)}))
+        connection.sendall(result)
+
+
+def _do(job: dict[str, Any], frame: bytes) -> tuple[dict[str, Any], bytes]:
+    description = PixelDescription(**job["description"])
+    if job.get("encode"):
+        encoded = encode(job["syntax"], frame, description)
+        facts = {
+            "photometric_interpretation": encoded.photometric_interpretation,
+            "planar_configuration": encoded.planar_configuration,
+        }
+        return facts, encoded.data
+    decoded = decode(job["syntax"], frame, description)
+    return {"photometric_interpretation": decoded.photometric_interpretation}, decoded.pixels
 
 
 def _main(memory_bytes: int, timeout_seconds: float) -> None:

@@ -31,6 +31,18 @@ class RangedSource(Protocol):
         ...
 
 
+class Scratch(RangedSource, Protocol):
+    """Room for bytes that are made on the way."""
+
+    def write(self, data: bytes) -> int:
+        """Append bytes; raise OutOfResources when there is no room."""
+        ...
+
+    def close(self) -> None:
+        """Give the room back."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Splice:
     """Bytes ``start`` up to, not including, ``end`` of a source; every word of ``word_bytes`` turned around."""

@@ -5,13 +5,16 @@ asking: a row is shown only when every transaction as old as its own has ended, 
 in the cursor. A follower therefore never passes a row that appears behind it later.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Connection, Text, bindparam, cast, func, insert, literal, select, tuple_
+from sqlalchemy import BigInteger, Connection, Text, bindparam, cast, func, insert, literal, select, tuple_, update
 
 from pacs.database.tables import change
+from pacs.database.work_tables import follower
+from pacs.index.inserting import insert_missing
 from pacs.index.metadata import dump_text
 from pacs.model import Change, ChangeKind, Cursor
 
@@ -28,18 +31,28 @@ def append(
     facts: dict[str, Any] | None = None,
 ) -> None:
     """Append one change; it shows when the caller's transaction commits. ``facts`` hold no patient value."""
-    connection.execute(
-        _APPEND[connection.dialect.name],
-        {
-            "partition_id": partition_id,
-            "kind": kind.value,
-            "at": at,
-            "study_instance_uid": study_instance_uid,
-            "series_instance_uid": series_instance_uid,
-            "sop_instance_uid": sop_instance_uid,
-            "facts": dump_text(facts) if facts else "{}",
-        },
-    )
+    uids = (study_instance_uid, series_instance_uid, sop_instance_uid)
+    append_all(connection, partition_id, kind, at=at, uids=[uids], facts=facts)
+
+
+def append_all(
+    connection: Connection,
+    partition_id: int,
+    kind: ChangeKind,
+    *,
+    at: datetime,
+    uids: Sequence[tuple[str, str, str]],
+    facts: dict[str, Any] | None = None,
+) -> None:
+    """Append a change for every triple of Study, Series and SOP Instance UID, in their order and at least one."""
+    shared = {
+        "partition_id": partition_id,
+        "kind": kind.value,
+        "at": at,
+        "facts": dump_text(facts) if facts else "{}",
+    }
+    rows = [shared | dict(zip(_UIDS, values, strict=True)) for values in uids]
+    connection.execute(_APPEND[connection.dialect.name], rows)
 
 
 def read_after(connection: Connection, partition_id: int, cursor: Cursor, limit: int) -> list[Change]:
@@ -67,6 +80,40 @@ def read_after(connection: Connection, partition_id: int, cursor: Cursor, limit:
     ]
 
 
+def read_end(connection: Connection, partition_id: int) -> Cursor:
+    """Return a cursor behind every change that shows, and before every one that will show later."""
+    row = connection.execute(_END[connection.dialect.name], {"partition_id": partition_id}).first()
+    return Cursor(*row) if row else Cursor()
+
+
+def find_cursor(connection: Connection, follower_name: str) -> Cursor | None:
+    """Return how far a follower has come, None if it never began."""
+    row = connection.execute(_FIND_CURSOR, {"name": follower_name}).first()
+    return Cursor(*row) if row else None
+
+
+def begin(connection: Connection, follower_name: str, cursor: Cursor) -> None:
+    """Let a follower begin after ``cursor``; one that began already stays where it is."""
+    row = {"name": follower_name, "transaction_id": cursor.transaction_id, "sequence": cursor.sequence}
+    insert_missing(connection, follower, [row])
+
+
+def advance(connection: Connection, follower_name: str, before: Cursor, after: Cursor) -> bool:
+    """Move a follower on in the caller's transaction; False if it is not where it was, for another process moved it."""
+    moved = connection.execute(
+        update(follower)
+        .where(
+            follower.c.name == follower_name,
+            follower.c.transaction_id == before.transaction_id,
+            follower.c.sequence == before.sequence,
+        )
+        .values(transaction_id=after.transaction_id, sequence=after.sequence)
+    )
+    return moved.rowcount == 1
+
+
+_UIDS = ("study_instance_uid", "series_instance_uid", "sop_instance_uid")
+
 _APPEND = {
     "sqlite": insert(change).values(transaction_id=literal(0)),
     "postgresql": insert(change).values(transaction_id=cast(cast(func.pg_current_xact_id(), Text), BigInteger)),
@@ -89,3 +136,17 @@ _READ = {
     "sqlite": _AFTER,
     "postgresql": _AFTER.where(change.c.transaction_id < _OLDEST_RUNNING),
 }
+
+_LAST = (
+    select(change.c.transaction_id, change.c.sequence)
+    .where(change.c.partition_id == bindparam("partition_id"))
+    .order_by(change.c.transaction_id.desc(), change.c.sequence.desc())
+    .limit(1)
+)
+
+_END = {
+    "sqlite": _LAST,
+    "postgresql": _LAST.where(change.c.transaction_id < _OLDEST_RUNNING),
+}
+
+_FIND_CURSOR = select(follower.c.transaction_id, follower.c.sequence).where(follower.c.name == bindparam("name"))

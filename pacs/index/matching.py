@@ -8,15 +8,15 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Select, and_, exists, false, literal, not_, or_, select
+from sqlalchemy import Column, ColumnElement, Select, and_, exists, false, literal, not_, or_, select, tuple_
 from sqlalchemy.sql.selectable import FromClause
 
 from pacs.database.tables import instance, patient, person_name, request_attribute, series, study
 from pacs.errors import InvalidQuery
-from pacs.index.rows import MAX_TEXT_LENGTH
 from pacs.model import Level
 from pacs.names import fold_pattern
-from pacs.query import AnyOf, Condition, Equals, InRange, IsEmpty, Query, Wildcard
+from pacs.normal import MAX_TEXT_LENGTH
+from pacs.query import AnyOf, Condition, Equals, InMoments, InRange, IsEmpty, Position, Query, Wildcard
 from pacs.tags import ATTRIBUTES, BY_KEYWORD, Attribute, Matching
 
 _LAST_CHARACTER = "\U0010ffff"
@@ -24,12 +24,18 @@ _LAST_CHARACTER = "\U0010ffff"
 Test = ColumnElement[bool]
 
 
-def build_select(partition_id: int, query: Query) -> Select[int]:
-    """Return the row ids that match, newest study first; one more than the page holds, to tell whether more remain."""
+def build_select(partition_id: int, query: Query) -> Select[Any]:
+    """Return the row ids that match and their positions, newest study first.
+
+    There is one more than the page holds, to tell whether more remain.
+    """
     groups = _group(query.conditions)
     statement = _from(query.level, partition_id).where(*_tests(query.level, groups, partition_id))
-    order = _order(query.level, is_walked=not any(_is_selective(condition) for condition in query.conditions))
-    return statement.order_by(*order).limit(query.page_size + 1).offset(query.offset)
+    order = _Order(query.level, is_walked=not any(_is_selective(condition) for condition in query.conditions))
+    if query.after is not None:
+        statement = statement.where(order.is_behind(query.after))
+    statement = statement.add_columns(*order.columns).order_by(*order.terms)
+    return statement.limit(query.page_size + 1).offset(query.offset)
 
 
 class _Groups:
@@ -107,18 +113,67 @@ def _from(level: Level, partition_id: int) -> Select[int]:
     )
 
 
-def _order(level: Level, *, is_walked: bool) -> tuple[ColumnElement[Any], ...]:
-    """Return a total order: sort keys repeat, row ids do not. An expression keeps the planner off the order's index."""
-    by_study = ((study.c.sort_key if is_walked else study.c.sort_key + literal("")).desc(), study.c.id.desc())
-    by_series = (series.c.series_number.nulls_last(), series.c.id)
-    match level:
-        case Level.PATIENT:
-            return ((patient.c.id if is_walked else patient.c.id + 0).desc(),)
-        case Level.STUDY:
-            return by_study
-        case Level.SERIES:
-            return (*by_study, *by_series)
-    return (*by_study, *by_series, instance.c.instance_number.nulls_last(), instance.c.id)
+class _Order:
+    """The total order of a level, by ``columns``: sort keys repeat, row ids do not. A row's values are its position.
+
+    Unless it ``is_walked`` an expression in its place keeps the planner off the order's index.
+    """
+
+    def __init__(self, level: Level, *, is_walked: bool) -> None:
+        self._level = level
+        self._study = (study.c.sort_key if is_walked else study.c.sort_key + literal(""), study.c.id)
+        self._patient_id = patient.c.id if is_walked else patient.c.id + 0
+
+    @property
+    def columns(self) -> tuple[ColumnElement[Any], ...]:
+        """What is compared, the most significant first."""
+        match self._level:
+            case Level.PATIENT:
+                return (patient.c.id.label("position"),)
+            case Level.STUDY:
+                return _BY_STUDY
+            case Level.SERIES:
+                return (*_BY_STUDY, *_BY_SERIES)
+        return (*_BY_STUDY, *_BY_SERIES, *_BY_INSTANCE)
+
+    @property
+    def terms(self) -> tuple[ColumnElement[Any], ...]:
+        """The terms of ORDER BY: newest study first, then by number, those without a number last."""
+        if self._level is Level.PATIENT:
+            return (self._patient_id.desc(),)
+        by_study = (self._study[0].desc(), self._study[1].desc())
+        by_series = (series.c.series_number.nulls_last(), series.c.id)
+        match self._level:
+            case Level.STUDY:
+                return by_study
+            case Level.SERIES:
+                return (*by_study, *by_series)
+        return (*by_study, *by_series, instance.c.instance_number.nulls_last(), instance.c.id)
+
+    def is_behind(self, position: Position) -> Test:
+        """Return a test that a row comes after a position."""
+        if self._level is Level.PATIENT:
+            return self._patient_id < literal(position[0])
+        of_study, of_series, of_instance = position[:2], position[2:4], position[4:]
+        if self._level is Level.STUDY:
+            return tuple_(*self._study) < tuple_(*of_study)
+        behind = _is_behind(series.c.series_number, series.c.id, *of_series)
+        if self._level is Level.INSTANCE:
+            in_series = _is_behind(instance.c.instance_number, instance.c.id, *of_instance)
+            behind = or_(behind, and_(series.c.id == of_series[1], in_series))
+        # The first test alone leaves the rest of this study, and is one range of the order's index.
+        return and_(tuple_(*self._study) <= tuple_(*of_study), or_(study.c.id != of_study[1], behind))
+
+
+_BY_STUDY = (study.c.sort_key, study.c.id.label("study_row_id"))
+_BY_SERIES = (series.c.series_number, series.c.id.label("series_row_id"))
+_BY_INSTANCE = (instance.c.instance_number, instance.c.id.label("instance_row_id"))
+
+
+def _is_behind(number: Column[Any], row_id: Column[int], last_number: int | None, last_row_id: int) -> Test:
+    if last_number is None:
+        return and_(number.is_(None), row_id > last_row_id)
+    return or_(number > last_number, number.is_(None), and_(number == last_number, row_id > last_row_id))
 
 
 def _tests(level: Level, groups: _Groups, partition_id: int) -> list[Test]:
@@ -136,7 +191,7 @@ def _tests(level: Level, groups: _Groups, partition_id: int) -> list[Test]:
     if of_series:
         of_series.append(series.c.partition_id == partition_id)
         tests.append(_holds_below(study.c.id, series.c.study_row_id, of_series, below))
-    if level is Level.PATIENT and tests:
+    if level is Level.PATIENT:  # with a condition or without: a patient whose studies are all elsewhere is not shown
         tests.append(study.c.partition_id == partition_id)
         return [_holds_below(patient.c.id, study.c.patient_row_id, tests, [*groups.study, *below])]
     return tests
@@ -194,6 +249,8 @@ def _test(condition: Condition, table: FromClause) -> Test:
     column = table.c[attribute.column]
     if isinstance(condition, IsEmpty):
         return column.is_(None)
+    if isinstance(condition, InMoments):
+        return _test_moments(condition, column, table.c[BY_KEYWORD[condition.time_keyword].column])
     return _test_column(condition, column, attribute.matching)
 
 
@@ -214,6 +271,20 @@ def _test_column(condition: Condition, column: ColumnElement[str], matching: Mat
             ends = [column >= first + pad[0][len(first) :]] if first else []
             return and_(*ends, *([column <= last + pad[1][len(last) :]] if last else []))
     return column.is_(None)
+
+
+def _test_moments(condition: InMoments, day: ColumnElement[str], time: ColumnElement[str]) -> Test:
+    """Return a test of both ends; where a time is not known, neither comparison with it holds."""
+    (first_day, first_time), (last_day, last_time) = condition.first, condition.last
+    earliest, latest = _PADDING[Matching.TIME]
+    tests = []
+    if first_day:
+        first = first_time + earliest[len(first_time) :]
+        tests.append(or_(day > first_day, and_(day == first_day, time >= first)))
+    if last_day:
+        last = last_time + latest[len(last_time) :]
+        tests.append(or_(day < last_day, and_(day == last_day, time <= last)))
+    return and_(*tests)
 
 
 _PADDING = {

@@ -1,20 +1,23 @@
 """An instance's header as it is kept: compressed DICOM JSON that is sent as it is, and where the values outside it lie.
 
-Reading hands out the stored JSON bytes; nothing is decoded to be encoded again.
+Reading hands out the stored JSON bytes; nothing is decoded to be encoded again but where something was coerced or
+corrected: what is kept is as received, and the overlay is laid over it on the way out.
 """
 
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, select
 
 from pacs.database.base import Database
 from pacs.database.tables import instance, instance_header, series, study
 from pacs.errors import InstanceNotFound
-from pacs.index.records import RECORD_COLUMNS, record_of
+from pacs.index.records import OVERLAY_COLUMNS, RECORD_COLUMNS, record_of, steps_of
 from pacs.model import BulkValue, ByteRange, Header, InstanceRecord, PixelElement
+from pacs.overlay import Step, apply
 
 PAGE_SIZE = 100
 """Headers read in one go: a few hundred kilobytes, and a transaction of a few milliseconds."""
@@ -25,7 +28,10 @@ _LEVEL = 1
 
 @dataclass(frozen=True, slots=True)
 class StoredHeader:
-    """A header as ingest kept it; ``attributes`` is its DICOM JSON as UTF-8, ``layout`` is ``imaging.frames``' own."""
+    """A header as ingest kept it; ``attributes`` is its DICOM JSON as UTF-8, ``layout`` is ``imaging.frames``' own.
+
+    ``steps`` are what was coerced and corrected since, in order; ``attributes`` are without them.
+    """
 
     attributes: bytes
     dataset_offset: int
@@ -33,6 +39,7 @@ class StoredHeader:
     pixels: PixelElement | None
     bulk: tuple[BulkValue, ...]
     layout: bytes
+    steps: tuple[Step, ...] = ()
 
 
 def dump(value: object) -> bytes:
@@ -81,14 +88,23 @@ def read_header(connection: Connection, row_id: int) -> StoredHeader:
         pixels=pixels and PixelElement(pixels[0], pixels[1], ByteRange(pixels[2], pixels[3]), bool(pixels[4])),
         bulk=tuple(BulkValue(path, vr, ByteRange(start, end)) for path, vr, start, end in bulk["bulk"]),
         layout=row.layout,
+        steps=steps_of(row),
     )
 
 
+def read_steps(connection: Connection, row_id: int) -> tuple[Step, ...]:
+    """Return what is laid over one instance; raise InstanceNotFound if the row is gone."""
+    row = connection.execute(_OVERLAYS, {"row_id": row_id}).first()
+    if row is None:
+        raise InstanceNotFound
+    return steps_of(row)
+
+
 def read_metadata(connection: Connection, row_ids: Sequence[int]) -> list[tuple[InstanceRecord, bytes]]:
-    """Return record and DICOM JSON of these instances, in this order; a row that is gone is left out."""
+    """Return record and DICOM JSON of these instances as they leave, in this order; a row that is gone is left out."""
     rows = {row.id: row for row in connection.execute(_METADATA, {"row_ids": list(row_ids)})}
     found = (rows[row_id] for row_id in row_ids if row_id in rows)
-    return [(record_of(row), zlib.decompress(row.attributes)) for row in found]
+    return [(record_of(row), _lay_over(zlib.decompress(row.attributes), steps_of(row))) for row in found]
 
 
 def iter_metadata(
@@ -102,6 +118,10 @@ def iter_metadata(
         with database.read() as connection:
             page = read_metadata(connection, row_ids[start : start + page_size])
         yield from page
+
+
+def _lay_over(attributes: bytes, steps: Sequence[Step]) -> bytes:
+    return dump(apply(orjson.loads(attributes), steps)) if steps else attributes
 
 
 def _respell(value: object) -> object:
@@ -119,14 +139,22 @@ def _respell(value: object) -> object:
     return str(value)
 
 
-_HEADER = select(instance_header.c.attributes, instance_header.c.bulk, instance_header.c.layout).where(
-    instance_header.c.instance_row_id == bindparam("row_id")
-)
+_OF_INSTANCE = instance_header.c.instance_row_id == bindparam("row_id")
 
-_METADATA = (
-    select(*RECORD_COLUMNS, instance_header.c.attributes)
-    .join_from(instance, series, instance.c.series_row_id == series.c.id)
-    .join(study, series.c.study_row_id == study.c.id)
-    .join(instance_header, instance_header.c.instance_row_id == instance.c.id)
-    .where(instance.c.id.in_(bindparam("row_ids", expanding=True)))
+
+def _with_overlays(*columns: ColumnElement[Any]) -> Select[Any]:
+    return (
+        select(*columns, *OVERLAY_COLUMNS)
+        .join_from(instance, series, instance.c.series_row_id == series.c.id)
+        .join(study, series.c.study_row_id == study.c.id)
+        .join(instance_header, instance_header.c.instance_row_id == instance.c.id)
+    )
+
+
+_OVERLAYS = _with_overlays().where(_OF_INSTANCE)
+_HEADER = _with_overlays(instance_header.c.attributes, instance_header.c.bulk, instance_header.c.layout).where(
+    _OF_INSTANCE
+)
+_METADATA = _with_overlays(*RECORD_COLUMNS, instance_header.c.attributes).where(
+    instance.c.id.in_(bindparam("row_ids", expanding=True))
 )

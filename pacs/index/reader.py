@@ -11,9 +11,10 @@ from sqlalchemy import BindParameter, Connection, bindparam, func, select
 from pacs.database.tables import instance, instance_header, patient, series, study
 from pacs.index.matching import build_select
 from pacs.index.metadata import read_header
-from pacs.index.records import RECORD_COLUMNS, record_of
+from pacs.index.records import OVERLAY_COLUMNS, RECORD_COLUMNS, record_of, steps_of
 from pacs.model import Attributes, InstanceRecord, Level
-from pacs.query import Query
+from pacs.overlay import apply
+from pacs.query import Position, Query
 from pacs.tags import tag_of, vr_of
 
 __all__ = ["Match", "find_instances", "has_series", "has_study", "read_header", "search"]
@@ -63,15 +64,16 @@ def has_series(connection: Connection, partition_id: int, study_instance_uid: st
 
 def search(
     connection: Connection, partition_id: int, query: Query, *, with_header: bool = False
-) -> tuple[list[Match], bool]:
-    """Return one page of matches and whether more remain after it.
+) -> tuple[list[Match], Position | None, bool]:
+    """Return one page of matches, the position of the last of them, and whether more remain after it.
 
     A match has the indexed attributes of its own level and of those above, and what is derived for them. With
     ``with_header`` instances have every attribute of their header instead.
     """
-    row_ids = connection.execute(build_select(partition_id, query)).scalars().all()
-    page = row_ids[: query.page_size]
-    return _matches(connection, query.level, page, with_header=with_header), len(row_ids) > len(page)
+    rows = connection.execute(build_select(partition_id, query)).all()
+    page = rows[: query.page_size]
+    matches = _matches(connection, query.level, [row[0] for row in page], with_header=with_header)
+    return matches, tuple(page[-1][1:]) if page else None, len(rows) > len(page)
 
 
 def _matches(connection: Connection, level: Level, row_ids: Sequence[int], *, with_header: bool) -> list[Match]:
@@ -79,8 +81,8 @@ def _matches(connection: Connection, level: Level, row_ids: Sequence[int], *, wi
         return []
     match level:
         case Level.PATIENT:
-            found = {row.id: orjson.loads(row.attributes) for row in _rows(connection, _PATIENT_ROWS, row_ids)}
-            return [Match(found[row_id]) for row_id in row_ids]
+            found = _patients(connection, row_ids)
+            return [found[row_id] for row_id in row_ids]
         case Level.STUDY:
             studies = _studies(connection, row_ids)
             return [studies[row_id] for row_id in row_ids]
@@ -88,6 +90,22 @@ def _matches(connection: Connection, level: Level, row_ids: Sequence[int], *, wi
             found_series = _series(connection, row_ids)
             return [found_series[row_id] for row_id in row_ids]
     return _instances(connection, row_ids, with_header=with_header)
+
+
+def _patients(connection: Connection, row_ids: Iterable[int]) -> dict[int, Match]:
+    """Return a match for every patient, with its counts."""
+    totals = {row.patient_row_id: row for row in _rows(connection, _PATIENT_TOTALS, row_ids)}
+    matches = {}
+    for row in _rows(connection, _PATIENT_ROWS, row_ids):
+        total = totals.get(row.id)
+        derived = {
+            **_element("InstanceAvailability", "ONLINE"),
+            **_element("NumberOfPatientRelatedStudies", total.study_count if total else 0),
+            **_element("NumberOfPatientRelatedSeries", total.series_count if total else 0),
+            **_element("NumberOfPatientRelatedInstances", int(total.instance_count) if total else 0),
+        }
+        matches[row.id] = Match(_merge(orjson.loads(row.attributes), derived))
+    return matches
 
 
 def _studies(connection: Connection, row_ids: Iterable[int]) -> dict[int, Match]:
@@ -133,11 +151,17 @@ def _instances(connection: Connection, row_ids: Sequence[int], *, with_header: b
     matches = []
     for row in (rows[row_id] for row_id in row_ids):
         placed = above[row.series_row_id]
-        own = zlib.decompress(row.attributes) if with_header else row.summary
+        own = _header(row) if with_header else orjson.loads(row.summary)
         uid = _element("SOPInstanceUID", row.sop_instance_uid)
-        attributes = _merge(placed.attributes, orjson.loads(own), uid)
+        attributes = _merge(placed.attributes, own, uid)
         matches.append(Match(attributes, placed.study_instance_uid, placed.series_instance_uid, row.sop_instance_uid))
     return matches
+
+
+def _header(row: Any) -> Attributes:
+    """Return the whole header as it leaves, with what was coerced and corrected."""
+    attributes: Attributes = orjson.loads(zlib.decompress(row.attributes))
+    return apply(attributes, steps_of(row))
 
 
 class _Totals:
@@ -221,10 +245,25 @@ _TOTALS = (
     .where(series.c.study_row_id.in_(_ROW_IDS))
     .group_by(series.c.study_row_id, series.c.modality, series.c.sop_class_uids)
 )
+_PATIENT_TOTALS = (
+    select(
+        study.c.patient_row_id,
+        func.count(study.c.id.distinct()).label("study_count"),
+        func.count().label("series_count"),
+        func.sum(series.c.instance_count).label("instance_count"),
+    )
+    .join_from(study, series, series.c.study_row_id == study.c.id)
+    .where(study.c.patient_row_id.in_(_ROW_IDS))
+    .group_by(study.c.patient_row_id)
+)
 _INSTANCE_ROWS = (
     select(instance.c.id, instance.c.series_row_id, instance.c.sop_instance_uid)
     .join_from(instance, instance_header, instance_header.c.instance_row_id == instance.c.id)
     .where(instance.c.id.in_(_ROW_IDS))
 )
 _SUMMARY_ROWS = _INSTANCE_ROWS.add_columns(instance_header.c.summary)
-_HEADER_ROWS = _INSTANCE_ROWS.add_columns(instance_header.c.attributes)
+_HEADER_ROWS = (
+    _INSTANCE_ROWS.add_columns(instance_header.c.attributes, *OVERLAY_COLUMNS)
+    .join(series, instance.c.series_row_id == series.c.id)
+    .join(study, series.c.study_row_id == study.c.id)
+)

@@ -1,11 +1,12 @@
-"""How a row of ``instance`` with its study and series becomes an InstanceRecord."""
+"""How a row of ``instance`` with its study and series becomes an InstanceRecord, and what is laid over its header."""
 
 from typing import Any
 
 from sqlalchemy import Row
 
-from pacs.database.tables import instance, series, study
+from pacs.database.tables import instance, instance_header, series, study
 from pacs.model import InstanceRecord, Location
+from pacs.overlay import Step, load_overlay
 
 RECORD_COLUMNS = (
     instance.c.id,
@@ -21,6 +22,9 @@ RECORD_COLUMNS = (
 )
 """What a select has to ask for, so that ``record_of`` can read its rows."""
 
+OVERLAY_COLUMNS = (instance_header.c.overlay.label("coercions"), study.c.overlay.label("corrections"))
+"""What a select has to ask for, so that ``steps_of`` can read its rows."""
+
 
 def record_of(row: Row[*tuple[Any, ...]]) -> InstanceRecord:
     """Return the record of a row with ``RECORD_COLUMNS``."""
@@ -34,3 +38,8 @@ def record_of(row: Row[*tuple[Any, ...]]) -> InstanceRecord:
         location=Location(row.blob_key, row.blob_offset, row.blob_length),
         stored_at=row.stored_at,
     )
+
+
+def steps_of(row: Row[*tuple[Any, ...]]) -> tuple[Step, ...]:
+    """Return the steps laid over the header of a row with ``OVERLAY_COLUMNS``; nearly always none."""
+    return load_overlay(row.coercions, row.corrections)

@@ -1,28 +1,31 @@
 """One instance as rows of the four levels. Pure: what costs time is computed before the write lock is taken."""
 
 import hashlib
-import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from pacs.database.tables import MATCH_COLUMNS
 from pacs.index.metadata import dump_text, encode_attributes, encode_bulk
-from pacs.model import Attributes, Header, Level, Location, Origin
+from pacs.model import Attributes, Door, Header, Level, Location, Origin
 from pacs.names import name_keys
-from pacs.tags import ATTRIBUTES, Attribute, Matching, attributes_of, tag_of, text_of, values_of
-
-MAX_TEXT_LENGTH = 256
-"""Characters of a match column; more than any VR that is matched may hold (PS3.5 6.2). Answers are never cut."""
+from pacs.normal import MAX_TEXT_LENGTH, clean, match_value
+from pacs.overlay import Step, dump_steps
+from pacs.tags import ATTRIBUTES, Matching, attributes_of, tag_of, text_of, values_of
 
 _SEPARATOR = "\x1f"
+_USUAL_ORIGIN = asdict(Origin(Door.DIMSE))
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class NewInstance:
-    """An instance whose bytes are durable and that is not in the index yet. ``dataset_digest`` is SHA-256 in hex."""
+    """An instance whose bytes are durable and that is not in the index yet. ``dataset_digest`` is SHA-256 in hex.
+
+    ``header`` is as received; ``steps`` are what was coerced on the way in, and hold for everything but the header.
+    """
 
     partition_id: int
     header: Header
@@ -31,6 +34,7 @@ class NewInstance:
     dataset_digest: str
     origin: Origin
     stored_at: datetime
+    steps: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +74,10 @@ class PreparedInstance:
 
 def prepare(new: NewInstance) -> PreparedInstance:
     """Return the rows that stand for ``new``; its header must carry the three Instance UIDs and the SOP Class UID."""
-    attributes = new.header.attributes
+    attributes = lay(new.header.attributes, new.steps)
     study_instance_uid = text_of(attributes, "StudyInstanceUID")
     issuer = text_of(attributes, "IssuerOfPatientID") or new.origin.issuer_of_patient_id
-    identity = _identity(issuer, text_of(attributes, "PatientID"), study_instance_uid)
+    identity = identity_of(issuer, text_of(attributes, "PatientID"), study_instance_uid)
     of_patient = _select(attributes, Level.PATIENT)
     of_study = _select(attributes, Level.STUDY)
     of_series = _select(attributes, Level.SERIES)
@@ -90,21 +94,35 @@ def prepare(new: NewInstance) -> PreparedInstance:
         patient=patient_values(of_patient, issuer) | {"identity": identity},
         study=study_values(of_study, issuer),
         series=series_values(of_series),
-        instance=_instance_values(new),
+        instance=_instance_values(new, attributes),
         header={
             "summary": dump_text(_select(attributes, Level.INSTANCE)),
-            "attributes": encode_attributes(attributes),
+            "attributes": encode_attributes(new.header.attributes),
             "bulk": encode_bulk(new.header),
             "layout": new.layout,
+            "overlay": dump_steps(new.steps),
+            "origin": origin_text(new.origin),
         },
     )
+
+
+def lay(attributes: Attributes, steps: Iterable[Step]) -> Attributes:
+    """Return the attributes with the steps' values, as rows are made of them: what was there before is not kept."""
+    for step in steps:
+        attributes = attributes | step.changes
+    return attributes
+
+
+def with_values(attributes: Attributes) -> Attributes:
+    """Return those of the attributes that have a value, which is what the rows of the four levels keep."""
+    return {tag: element for tag, element in sorted(attributes.items()) if element.get("Value")}
 
 
 def patient_values(attributes: Attributes, issuer: str) -> Row:
     """Return what a patient's row says of these attributes; ``issuer`` counts where they name none."""
     return {
-        "patient_id": _clean(text_of(attributes, "PatientID"))[:MAX_TEXT_LENGTH],
-        "issuer_of_patient_id": _clean(issuer)[:MAX_TEXT_LENGTH],
+        "patient_id": clean(text_of(attributes, "PatientID"))[:MAX_TEXT_LENGTH],
+        "issuer_of_patient_id": clean(issuer)[:MAX_TEXT_LENGTH],
         "attributes": dump_text(attributes),
     }
 
@@ -112,7 +130,7 @@ def patient_values(attributes: Attributes, issuer: str) -> Row:
 def study_values(attributes: Attributes, issuer: str) -> Row:
     """Return the match columns, the order and the attributes of a study's row; ``issuer`` as for patients."""
     row = _match_values(attributes, Level.STUDY)
-    row["issuer_of_patient_id"] = row["issuer_of_patient_id"] or _clean(issuer)[:MAX_TEXT_LENGTH] or None
+    row["issuer_of_patient_id"] = row["issuer_of_patient_id"] or clean(issuer)[:MAX_TEXT_LENGTH] or None
     row["sort_key"] = (row["study_date"] or "") + (row["study_time"] or "" if row["study_date"] else "")
     row["attributes"] = dump_text(attributes)
     return row
@@ -140,15 +158,16 @@ def name_rows(attributes: Attributes) -> list[Row]:
 def request_rows(attributes: Attributes) -> list[Row]:
     """Return the step and procedure identifiers of every item of the Request Attributes Sequence of a series."""
     return [
-        {column: _match_value(attribute, item) for column, attribute in _REQUESTS}
+        {column: match_value(attribute, item) for column, attribute in _REQUESTS}
         for item in values_of(attributes, "RequestAttributesSequence")
         if isinstance(item, dict)
     ]
 
 
 def origin_text(origin: Origin) -> str:
-    """Return an origin as JSON, for whoever has to decide a conflict."""
-    return dump_text(asdict(origin))
+    """Return an origin as JSON without what is as always, for whoever decides a conflict or reads the bytes again."""
+    fields = asdict(origin)
+    return dump_text({name: value for name, value in fields.items() if value != _USUAL_ORIGIN[name]})
 
 
 def digest_of(*parts: str) -> str:
@@ -160,9 +179,9 @@ def _select(attributes: Attributes, level: Level) -> Attributes:
     return {tag: attributes[tag] for tag in _TAGS[level] if tag in attributes and attributes[tag].get("Value")}
 
 
-def _identity(issuer: str, patient_id: str, study_instance_uid: str) -> str:
+def identity_of(issuer: str, patient_id: str, study_instance_uid: str) -> str:
     """Return what makes a patient one: issuer and Patient ID; without a Patient ID the study stands alone."""
-    issuer, patient_id = _clean(issuer), _clean(patient_id)
+    issuer, patient_id = clean(issuer), clean(patient_id)
     if not patient_id:
         return f"{_SEPARATOR}{_SEPARATOR}{study_instance_uid}"
     identity = f"{issuer}{_SEPARATOR}{patient_id}"
@@ -171,8 +190,7 @@ def _identity(issuer: str, patient_id: str, study_instance_uid: str) -> str:
     return f"{identity[:MAX_TEXT_LENGTH]}{_SEPARATOR}{digest_of(issuer, patient_id)}"  # cut, and still its own
 
 
-def _instance_values(new: NewInstance) -> Row:
-    attributes = new.header.attributes
+def _instance_values(new: NewInstance, attributes: Attributes) -> Row:
     return {
         **_match_values(attributes, Level.INSTANCE),
         "partition_id": new.partition_id,
@@ -188,63 +206,8 @@ def _instance_values(new: NewInstance) -> Row:
 
 
 def _match_values(attributes: Attributes, level: Level) -> Row:
-    return {column: _match_value(attribute, attributes) for column, attribute in _MATCHED[level]}
+    return {column: match_value(attribute, attributes) for column, attribute in _MATCHED[level]}
 
-
-def _match_value(attribute: Attribute, attributes: Attributes) -> str | int | None:
-    text = text_of(attributes, attribute.keyword)
-    if not text:
-        return None
-    match attribute.matching:
-        case Matching.DATE:
-            return normal_date(text)
-        case Matching.TIME:
-            return normal_time(text)
-        case Matching.NUMBER:
-            return int(text) if _NUMBER.fullmatch(text) else None
-        case Matching.CODE:
-            return _clean(text).upper()[:MAX_TEXT_LENGTH] or None
-        case _:
-            return _clean(text)[:MAX_TEXT_LENGTH] or None
-
-
-def _clean(text: str) -> str:
-    """Return text that every engine stores: no NUL, no control characters, no half of a surrogate pair."""
-    if text.isprintable():
-        return text
-    return _CONTROLS.sub("", text).encode("utf-8", "replace").decode().strip(" ")
-
-
-def normal_date(text: str) -> str | None:
-    """Return a DA value as ``YYYYMMDD``, the form with dots (PS3.5 6.2 note) included; None if it is no date."""
-    found = _DATE.fullmatch(text)
-    if found is None:
-        return None
-    year, month, day = found["year"], found["month"], found["day"]
-    try:
-        date(int(year), int(month), int(day))
-    except ValueError:
-        return None
-    return year + month + day
-
-
-def normal_time(text: str) -> str | None:
-    """Return a TM value as ``HHMMSS.FFFFFF``, the form with colons (PS3.5 6.2 note) included; None if it is no time."""
-    found = _TIME.fullmatch(text)
-    if found is None:
-        return None
-    hour, minute, second, fraction = (found[part] or "" for part in ("hour", "minute", "second", "fraction"))
-    return f"{hour}{minute or '00'}{second or '00'}.{fraction[:6]:0<6}"
-
-
-_NUMBER = re.compile(r"[+-]?[0-9]{1,12}")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
-_DATE = re.compile(r"(?P<year>[0-9]{4})(?P<dot>\.?)(?P<month>[0-9]{2})(?P=dot)(?P<day>[0-9]{2})", re.ASCII)
-_TIME = re.compile(
-    r"(?P<hour>[01][0-9]|2[0-3])"
-    r"(?::?(?P<minute>[0-5][0-9])(?::?(?P<second>[0-5][0-9]|60)(?:\.(?P<fraction>[0-9]{1,6}))?)?)?",
-    re.ASCII,
-)
 
 _TAGS: dict[Level, tuple[str, ...]] = {
     level: tuple(sorted(tag_of(attribute.keyword) for attribute in attributes_of(*levels)))

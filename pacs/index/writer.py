@@ -6,15 +6,19 @@ attributes are; later ones fill in what is missing and never overwrite.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import BindParameter, Connection, Row, bindparam, delete, exists, insert, select, update
+from sqlalchemy import BindParameter, Connection, Row, bindparam, insert, select, update
 
 from pacs.database.base import LostRace
 from pacs.database.tables import instance, instance_header, patient, person_name, request_attribute, series, study
-from pacs.index.conflicts import ConflictKind, record_conflict
+from pacs.index import corrected
+from pacs.index.conflicts import ConflictKind, flag, flag_other_name
+from pacs.index.corrections import next_active
 from pacs.index.inserting import insert_missing, insert_once
+from pacs.index.removing import count_out, prune
 from pacs.index.rows import (
     PATIENT_TAGS,
     PreparedInstance,
@@ -23,10 +27,9 @@ from pacs.index.rows import (
     request_rows,
     series_values,
     study_values,
+    with_values,
 )
 from pacs.model import Attributes, Location
-from pacs.names import name_keys
-from pacs.tags import values_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Existing:
     transfer_syntax_uid: str
     dataset_digest: str
     location: Location
+    stored_at: datetime
 
 
 def find_existing(connection: Connection, partition_id: int, sop_instance_uid: str) -> Existing | None:
@@ -58,6 +62,7 @@ def find_existing(connection: Connection, partition_id: int, sop_instance_uid: s
         transfer_syntax_uid=row.transfer_syntax_uid,
         dataset_digest=row.dataset_digest.hex(),
         location=Location(row.blob_key, row.blob_offset, row.blob_length),
+        stored_at=row.stored_at,
     )
 
 
@@ -70,7 +75,7 @@ def insert_instance(connection: Connection, new: PreparedInstance) -> int | None
     row_id = insert_once(connection, instance, new.instance | {"series_row_id": series_row_id})
     if row_id is None:  # another transaction was faster, between the question and here
         connection.execute(_COUNT, {"row_id": series_row_id, "step": -1, "at": new.stored_at})
-        _prune(connection, series_row_id)
+        prune(connection, series_row_id)
         return None
     connection.execute(_INSERT_HEADER, new.header | {"instance_row_id": row_id})
     return row_id
@@ -86,10 +91,7 @@ def replace_instance(connection: Connection, existing: Existing, new: PreparedIn
     placed = new.instance | {"series_row_id": series_row_id, "row_id": existing.row_id}
     connection.execute(_UPDATE_INSTANCE, placed)
     connection.execute(_UPDATE_HEADER, new.header | {"row_id": existing.row_id})
-    connection.execute(_COUNT, {"row_id": old_series_row_id, "step": -1, "at": new.stored_at})
-    uids = connection.execute(_SOP_CLASSES_OF, {"row_id": old_series_row_id}).scalars()
-    connection.execute(_SET_SOP_CLASSES, {"row_id": old_series_row_id, "sop_class_uids": " ".join(sorted(uids))})
-    _prune(connection, old_series_row_id)
+    count_out(connection, old_series_row_id, 1, new.stored_at)
     return existing.row_id
 
 
@@ -116,19 +118,14 @@ def _create_place(connection: Connection, new: PreparedInstance) -> None:
     key = {"partition_id": new.partition_id, "study_instance_uid": new.study_instance_uid}
     study_row_id = connection.execute(_FIND_STUDY, key).scalar()
     if study_row_id is None:
-        patient_row_id = _create_patient(connection, new)
-        study_row_id = insert_once(
-            connection,
-            study,
-            new.study
-            | key
-            | {"patient_row_id": patient_row_id, "created_at": new.stored_at, "updated_at": new.stored_at},
-        )
+        patient_row_id, is_touched = _create_patient(connection, new)
+        if is_touched or next_active(connection, new.partition_id, (new.identity, new.study_instance_uid)) is not None:
+            study_row_id = corrected.create_study(connection, new, patient_row_id)
+        else:
+            study_row_id = _create_study(connection, new, patient_row_id)
         if study_row_id is None:  # somebody else made the study, perhaps for another patient: ours may be left over
             study_row_id = _found(connection.execute(_FIND_STUDY, key).scalar())
-            connection.execute(_PRUNE_PATIENT, {"row_id": patient_row_id})
-        else:
-            _insert_names(connection, study_row_id, new.study_attributes)
+            corrected.refresh_patient(connection, patient_row_id)
     series_row_id = insert_once(
         connection,
         series,
@@ -147,10 +144,29 @@ def _create_place(connection: Connection, new: PreparedInstance) -> None:
         _insert_requests(connection, series_row_id, new.series_attributes)
 
 
-def _create_patient(connection: Connection, new: PreparedInstance) -> int:
+def _create_patient(connection: Connection, new: PreparedInstance) -> tuple[int, bool]:
+    """Return the patient's row id and whether corrections touch it; none can begin to before this transaction ends."""
     key = {"partition_id": new.partition_id, "identity": new.identity}
     row_id = insert_once(connection, patient, new.patient | key | {"created_at": new.stored_at})
-    return row_id if row_id is not None else _found(connection.execute(_FIND_PATIENT, key).scalar())
+    if row_id is not None:
+        return row_id, False
+    found = connection.execute(_FIND_PATIENT, key).first()
+    if found is None:
+        raise LostRace
+    if found.overlay:
+        corrected.lock_patients(connection, [found.id])
+    elif connection.execute(_KEEP_PATIENT, {"row_id": found.id}).scalar() != "":  # just removed, or just corrected
+        raise LostRace
+    return found.id, bool(found.overlay)
+
+
+def _create_study(connection: Connection, new: PreparedInstance, patient_row_id: int) -> int | None:
+    key = {"partition_id": new.partition_id, "study_instance_uid": new.study_instance_uid}
+    above = {"patient_row_id": patient_row_id, "created_at": new.stored_at, "updated_at": new.stored_at}
+    row_id = insert_once(connection, study, new.study | key | above)
+    if row_id is not None:
+        _insert_names(connection, row_id, new.study_attributes)
+    return row_id
 
 
 def _found(row_id: int | None) -> int:
@@ -162,19 +178,14 @@ def _found(row_id: int | None) -> int:
 
 def _complete(connection: Connection, placed: Row[*tuple[Any, ...]], new: PreparedInstance) -> None:
     """Flag what contradicts the patient or study, and fill in what they or the series were missing until now."""
-    of_study = new.study_attributes
-    if placed.identity != new.identity:
-        _flag(connection, new, ConflictKind.STUDY_PATIENT, (new.study_instance_uid, new.identity))
-        of_study = {tag: value for tag, value in of_study.items() if tag not in PATIENT_TAGS}
-    elif placed.patient_attributes != new.patient["attributes"]:
-        attributes = orjson.loads(placed.patient_attributes)
-        _flag_other_name(connection, new, attributes)
-        if not new.patient_attributes.keys() <= attributes.keys():
-            _complete_patient(connection, placed.patient_row_id, new)
-    if placed.study_attributes != new.study["attributes"] and not (
-        of_study.keys() <= orjson.loads(placed.study_attributes).keys()
-    ):
-        _complete_study(connection, placed.study_row_id, of_study, new)
+    if placed.study_overlay or placed.patient_overlay:
+        belongs, of_patient = corrected.complete_study(connection, placed, new)
+        if not belongs:
+            flag(connection, new, ConflictKind.STUDY_PATIENT, (new.study_instance_uid, new.identity))
+        else:
+            flag_other_name(connection, new, orjson.loads(placed.patient_attributes), of_patient)
+    else:
+        _complete_as_received(connection, placed, new)
     if placed.series_attributes != new.series["attributes"] and not (
         new.series_attributes.keys() <= orjson.loads(placed.series_attributes).keys()
     ):
@@ -185,16 +196,37 @@ def _complete(connection: Connection, placed: Row[*tuple[Any, ...]], new: Prepar
         connection.execute(_SET_SOP_CLASSES, {"row_id": placed.series_row_id, "sop_class_uids": merged})
 
 
+def _complete_as_received(connection: Connection, placed: Row[*tuple[Any, ...]], new: PreparedInstance) -> None:
+    """Complete a study and a patient that no correction touches."""
+    of_study = new.study_attributes
+    if placed.identity != new.identity:
+        flag(connection, new, ConflictKind.STUDY_PATIENT, (new.study_instance_uid, new.identity))
+        of_study = {tag: value for tag, value in of_study.items() if tag not in PATIENT_TAGS}
+    elif placed.patient_attributes != new.patient["attributes"]:
+        attributes = orjson.loads(placed.patient_attributes)
+        flag_other_name(connection, new, attributes, new.patient_attributes)
+        if not new.patient_attributes.keys() <= attributes.keys():
+            _complete_patient(connection, placed.patient_row_id, new)
+    if placed.study_attributes != new.study["attributes"] and not (
+        of_study.keys() <= orjson.loads(placed.study_attributes).keys()
+    ):
+        _complete_study(connection, placed.study_row_id, of_study, new)
+
+
 def _complete_patient(connection: Connection, row_id: int, new: PreparedInstance) -> None:
     locked = connection.execute(_LOCK_PATIENT, {"row_id": row_id}).one()
-    merged = new.patient_attributes | orjson.loads(locked.attributes)
+    if locked.overlay:  # corrected since we looked
+        raise LostRace
+    merged = with_values(new.patient_attributes | orjson.loads(locked.attributes))
     values = patient_values(merged, locked.issuer_of_patient_id)
     connection.execute(_UPDATE_PATIENT, values | {"row_id": row_id})
 
 
 def _complete_study(connection: Connection, row_id: int, attributes: Attributes, new: PreparedInstance) -> None:
     locked = connection.execute(_LOCK_STUDY, {"row_id": row_id}).one()
-    merged = attributes | orjson.loads(locked.attributes)
+    if locked.overlay:
+        raise LostRace
+    merged = with_values(attributes | orjson.loads(locked.attributes))
     values = study_values(merged, locked.issuer_of_patient_id or "")
     connection.execute(_UPDATE_STUDY, values | {"row_id": row_id, "updated_at": new.stored_at})
     _insert_names(connection, row_id, merged)
@@ -204,7 +236,7 @@ def _complete_series(connection: Connection, row_id: int, new: PreparedInstance)
     locked = connection.execute(_LOCK_SERIES, {"row_id": row_id}).one()
     known = orjson.loads(locked.attributes)
     added = {tag: value for tag, value in new.series_attributes.items() if tag not in known}
-    values = series_values(known | added)
+    values = series_values(with_values(known | added))
     connection.execute(_UPDATE_SERIES, values | {"row_id": row_id, "updated_at": new.stored_at})
     _insert_requests(connection, row_id, added)
 
@@ -216,45 +248,6 @@ def _insert_names(connection: Connection, study_row_id: int, attributes: Attribu
 def _insert_requests(connection: Connection, series_row_id: int, attributes: Attributes) -> None:
     rows = [row | {"series_row_id": series_row_id} for row in request_rows(attributes)]
     insert_missing(connection, request_attribute, rows)
-
-
-def _flag_other_name(connection: Connection, new: PreparedInstance, known: Attributes) -> None:
-    """Flag a name that shares no folded component group with the patient's; another spelling is no contradiction."""
-    theirs, ours = _keys_of_patient(known), _keys_of_patient(new.patient_attributes)
-    if theirs and ours and not set(theirs) & set(ours):
-        _flag(connection, new, ConflictKind.PATIENT_NAME, (new.identity, *ours))
-
-
-def _keys_of_patient(attributes: Attributes) -> tuple[str, ...]:
-    values = values_of(attributes, "PatientName")
-    return name_keys(values[0]) if values and isinstance(values[0], dict | str) else ()
-
-
-def _flag(connection: Connection, new: PreparedInstance, kind: ConflictKind, distinction: tuple[str, ...]) -> None:
-    record_conflict(
-        connection,
-        partition_id=new.partition_id,
-        kind=kind,
-        study_instance_uid=new.study_instance_uid,
-        series_instance_uid=new.series_instance_uid,
-        sop_instance_uid=new.sop_instance_uid,
-        origin=new.origin,
-        found_at=new.stored_at,
-        distinction=distinction,
-    )
-
-
-def _prune(connection: Connection, series_row_id: int) -> None:
-    """Remove a series without instances, then its study and patient if that leaves nothing below them."""
-    place = connection.execute(_PLACE_OF, {"row_id": series_row_id}).one()
-    if place.instance_count > 0:
-        return
-    connection.execute(_PRUNE_REQUESTS, {"row_id": series_row_id})
-    connection.execute(_PRUNE_SERIES, {"row_id": series_row_id})
-    if connection.execute(_SERIES_OF, {"row_id": place.study_row_id}).first() is None:
-        connection.execute(_PRUNE_NAMES, {"row_id": place.study_row_id})
-        connection.execute(_PRUNE_STUDY, {"row_id": place.study_row_id})
-        connection.execute(_PRUNE_PATIENT, {"row_id": place.patient_row_id})
 
 
 _ROW_ID: BindParameter[int] = bindparam("row_id")
@@ -271,6 +264,7 @@ _FIND_INSTANCE = (
         instance.c.blob_key,
         instance.c.blob_offset,
         instance.c.blob_length,
+        instance.c.stored_at,
     )
     .join_from(instance, series, instance.c.series_row_id == series.c.id)
     .join(study, series.c.study_row_id == study.c.id)
@@ -288,8 +282,10 @@ _FIND_PLACE = (
         patient.c.id.label("patient_row_id"),
         patient.c.identity,
         patient.c.attributes.label("patient_attributes"),
+        patient.c.overlay.label("patient_overlay"),
         study.c.id.label("study_row_id"),
         study.c.attributes.label("study_attributes"),
+        study.c.overlay.label("study_overlay"),
         series.c.id.label("series_row_id"),
         series.c.attributes.label("series_attributes"),
         series.c.sop_class_uids,
@@ -307,14 +303,21 @@ _FIND_STUDY = select(study.c.id).where(
     study.c.partition_id == bindparam("partition_id"),
     study.c.study_instance_uid == bindparam("study_instance_uid"),
 )
-_FIND_PATIENT = select(patient.c.id).where(
+_FIND_PATIENT = select(patient.c.id, patient.c.overlay).where(
     patient.c.partition_id == bindparam("partition_id"), patient.c.identity == bindparam("identity")
 )
+_KEEP_PATIENT = select(patient.c.overlay).where(patient.c.id == _ROW_ID).with_for_update(read=True, key_share=True)
 
 _LOCK_PATIENT = (
-    select(patient.c.attributes, patient.c.issuer_of_patient_id).where(patient.c.id == _ROW_ID).with_for_update()
+    select(patient.c.attributes, patient.c.issuer_of_patient_id, patient.c.overlay)
+    .where(patient.c.id == _ROW_ID)
+    .with_for_update()
 )
-_LOCK_STUDY = select(study.c.attributes, study.c.issuer_of_patient_id).where(study.c.id == _ROW_ID).with_for_update()
+_LOCK_STUDY = (
+    select(study.c.attributes, study.c.issuer_of_patient_id, study.c.overlay)
+    .where(study.c.id == _ROW_ID)
+    .with_for_update()
+)
 _LOCK_SERIES = select(series.c.attributes, series.c.sop_class_uids).where(series.c.id == _ROW_ID).with_for_update()
 _LOCK_INSTANCE = select(instance.c.series_row_id).where(instance.c.id == _ROW_ID).with_for_update()
 
@@ -330,16 +333,3 @@ _UPDATE_SERIES = update(series).where(series.c.id == _ROW_ID)
 _UPDATE_INSTANCE = update(instance).where(instance.c.id == _ROW_ID)
 _UPDATE_HEADER = update(instance_header).where(instance_header.c.instance_row_id == _ROW_ID)
 _SET_SOP_CLASSES = update(series).where(series.c.id == _ROW_ID).values(sop_class_uids=bindparam("sop_class_uids"))
-_SOP_CLASSES_OF = select(instance.c.sop_class_uid).where(instance.c.series_row_id == _ROW_ID).distinct()
-
-_PLACE_OF = (
-    select(series.c.instance_count, series.c.study_row_id, study.c.patient_row_id)
-    .join_from(series, study, series.c.study_row_id == study.c.id)
-    .where(series.c.id == _ROW_ID)
-)
-_SERIES_OF = select(series.c.id).where(series.c.study_row_id == _ROW_ID).limit(1)
-_PRUNE_REQUESTS = delete(request_attribute).where(request_attribute.c.series_row_id == _ROW_ID)
-_PRUNE_SERIES = delete(series).where(series.c.id == _ROW_ID)
-_PRUNE_NAMES = delete(person_name).where(person_name.c.study_row_id == _ROW_ID)
-_PRUNE_STUDY = delete(study).where(study.c.id == _ROW_ID)
-_PRUNE_PATIENT = delete(patient).where(patient.c.id == _ROW_ID, ~exists().where(study.c.patient_row_id == patient.c.id))

@@ -6,13 +6,13 @@ and does not fail the rest; messages name tags and byte positions, never values.
 """
 
 import struct
-from dataclasses import dataclass
 
 from pacs.errors import HeaderTooLarge, InvalidHeader, TruncatedDataSet
 from pacs.imaging.fragments import Fragments, scan_fragments
 from pacs.ingest.ambiguity import Scope
 from pacs.ingest.charsets import TextDecoder
 from pacs.ingest.findings import Findings, Parsed
+from pacs.ingest.limits import Limits
 from pacs.ingest.values import (
     ENCODED_KINDS,
     KINDS,
@@ -37,23 +37,6 @@ _ITEM_DELIMITER = 0xFFFEE00D
 _SEQUENCE_DELIMITER = 0xFFFEE0DD
 _AFTER_PIXELS_GROUPS = (0xFFFA, 0xFFFC)
 _SEARCH_BYTES = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much one data set may cost. ``header_bytes`` counts what is read, not what is skipped as bulk.
-
-    Two bytes may be one value, in memory twenty times as large: past ``inline_values`` of them longer elements are bulk
-    data, past ``values`` the data set is refused.
-    """
-
-    depth: int = 64
-    elements: int = 500_000
-    inline_values: int = 1_000_000
-    values: int = 3_000_000
-    header_bytes: int = 256 * 1024 * 1024
-    inflated_bytes: int = 2 * 1024 * 1024 * 1024
-    inflation_ratio: int = 500
 
 
 class _TrailingBytes(InvalidHeader):

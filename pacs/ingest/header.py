@@ -14,8 +14,9 @@ from pacs.imaging import syntaxes
 from pacs.imaging.fragments import ByteSource
 from pacs.imaging.inflation import MemorySink, Sink, inflate
 from pacs.ingest.charsets import python_names
-from pacs.ingest.dataset import DatasetParser, Limits
+from pacs.ingest.dataset import DatasetParser
 from pacs.ingest.findings import Parsed
+from pacs.ingest.limits import Limits
 from pacs.ingest.values import ENCODED_KINDS
 from pacs.ingest.window import Window
 from pacs.model import Header, PixelElement

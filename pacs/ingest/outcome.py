@@ -11,6 +11,7 @@ class Disposition(StrEnum):
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
     REJECTED = "rejected"
+    WITHHELD = "withheld"  # kept, and hidden: a rejection note, or what one names
 
 
 class Reason(Enum):
@@ -29,6 +30,7 @@ class Reason(Enum):
     TRUNCATED = (0xC000, "The data set ends before it is complete.")
     TOO_COMPLEX = (0xC000, "The data set nests too deep or has too many elements.")
     DUPLICATE_REJECTED = (0xC003, "Another data set has this SOP Instance UID.")
+    REJECTION_NOT_PERMITTED = (0x0124, "This sender may not reject instances; the note is not kept.")
     INTERNAL_ERROR = (0xC004, "The archive failed; its log says why.")
     CONFLICT = (0xB000, "Another data set has this SOP Instance UID; both are kept.")
     DATA_SET_MISMATCH = (0xB007, "Something in the data set is not as it must be; stored as it is.")

@@ -7,6 +7,7 @@ nothing refers to, which the sweeper removes.
 
 import logging
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ from pacs.database.base import Database
 from pacs.errors import HeaderTooLarge, InvalidHeader, OutOfResources, TruncatedDataSet, Unavailable
 from pacs.imaging.frames import encode_layout, plan_frames
 from pacs.index import rows, writer
+from pacs.ingest import rejection
+from pacs.ingest.coercion import CoercionRule, coerce_in
 from pacs.ingest.header import parse_header
 from pacs.ingest.incoming import Incoming, IncomingSpool
 from pacs.ingest.outcome import Disposition, Outcome, Reason
@@ -46,6 +49,8 @@ class Ingestor:
         partition_id: int,
         spool_directory: Path,
         character_set: str = "ISO_IR 100",
+        *,
+        coercion: Sequence[CoercionRule] = (),
     ) -> None:
         """Make an ingestor; ``character_set`` is the site's, for text that neither declaration nor sender explains."""
         self._database = database
@@ -53,6 +58,7 @@ class Ingestor:
         self._partition_id = partition_id
         self._spool_directory = spool_directory
         self._character_set = character_set
+        self._coercion = coercion
         self._large_headers = threading.BoundedSemaphore(MAX_LARGE_HEADERS)
 
     def open_spool(self) -> IncomingSpool:
@@ -99,6 +105,7 @@ class Ingestor:
                 return _refuse(incoming, _header_reason(error), (str(error),))
         header = place(header)
         refusal, findings = check(header, incoming.expected)
+        refusal = refusal or rejection.refuse(header, incoming.origin)
         if refusal is not None:
             return _outcome(header, Disposition.REJECTED, refusal, findings)
         return self._publish(incoming, header, layout, findings)
@@ -129,6 +136,7 @@ class Ingestor:
                 dataset_digest=dataset_digest,
                 origin=incoming.origin,
                 stored_at=datetime.now(UTC),
+                steps=coerce_in(self._coercion, header.attributes, incoming.origin),
             )
         )
         publication = Publication(prepared, location, header.transfer_syntax_uid, dataset_digest)

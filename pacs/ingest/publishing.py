@@ -4,10 +4,12 @@ It runs inside the caller's transaction and decides again what may have changed 
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection
 
 from pacs.index import changes, conflicts, rows, writer
+from pacs.ingest import rejection
 from pacs.ingest.outcome import Disposition
 from pacs.model import ChangeKind, DuplicatePolicy, Location, Origin
 
@@ -26,6 +28,8 @@ def publish(connection: Connection, new: Publication) -> Disposition:
     """Make a stored blob an instance, or a conflict with one, in the caller's transaction."""
     instance = new.rows
     existing = writer.find_existing(connection, instance.partition_id, instance.sop_instance_uid)
+    if rejection.hide(connection, instance, is_known=existing is not None):
+        return Disposition.WITHHELD
     if existing is None:
         if writer.insert_instance(connection, instance) is not None:
             _append_change(connection, instance, ChangeKind.INSTANCE_STORED)
@@ -43,15 +47,15 @@ def publish(connection: Connection, new: Publication) -> Disposition:
         return Disposition.REJECTED
     if instance.origin.duplicate_policy is DuplicatePolicy.REPLACE:
         kept = Publication(instance, existing.location, existing.transfer_syntax_uid, existing.dataset_digest)
-        _record_conflict(connection, kept)
+        _record_conflict(connection, kept, answering_since=instance.stored_at)
         writer.replace_instance(connection, existing, instance)
         _append_change(connection, instance, ChangeKind.INSTANCE_REPLACED)
-    elif _record_conflict(connection, new):
+    elif _record_conflict(connection, new, answering_since=existing.stored_at):
         _append_change(connection, instance, ChangeKind.CONFLICT_FOUND)
     return Disposition.CONFLICT
 
 
-def _record_conflict(connection: Connection, hidden: Publication) -> bool:
+def _record_conflict(connection: Connection, hidden: Publication, *, answering_since: datetime) -> bool:
     """List the copy that does not answer queries; False if it is listed already."""
     return conflicts.record_conflict(
         connection,
@@ -65,6 +69,7 @@ def _record_conflict(connection: Connection, hidden: Publication) -> bool:
         location=hidden.location,
         dataset_digest=hidden.dataset_digest,
         transfer_syntax_uid=hidden.transfer_syntax_uid,
+        answering_since=answering_since,
     )
 
 
@@ -78,7 +83,13 @@ def _append_change(connection: Connection, instance: rows.PreparedInstance, kind
         study_instance_uid=instance.study_instance_uid,
         series_instance_uid=instance.series_instance_uid,
         sop_instance_uid=instance.sop_instance_uid,
-        facts={"door": origin.door, "address": origin.address, "calling_ae_title": origin.calling_ae_title},
+        facts={
+            "door": origin.door,
+            "address": origin.address,
+            "calling_ae_title": origin.calling_ae_title,
+            "called_ae_title": origin.called_ae_title,
+            "issuer_of_patient_id": origin.issuer_of_patient_id,
+        },
     )
 
 

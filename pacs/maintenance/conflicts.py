@@ -56,9 +56,7 @@ class Comparer:
             if header.is_deflated:
                 opened.inflate(self._open_scratch())
             transcoded = stack.enter_context(
-                closing(
-                    to_explicit_little_endian(header, opened.layout, opened.source, self._decoder, self._open_scratch)
-                )
+                closing(to_explicit_little_endian(opened, self._decoder, self._open_scratch))
             )
             sha256 = hashlib.sha256()
             for chunk in transcoded.iter_chunks():

@@ -1,21 +1,19 @@
 """Comparing every stored object with its digest."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-
-from sqlalchemy import Connection
 
 from pacs.database.base import Database
 from pacs.index import inventory
-from pacs.index.inventory import StoredCopy
+from pacs.index.inventory import Place, StoredCopy
+from pacs.model import Location
 from storage.base import BlobStore
 from storage.errors import BlobNotFound
 from storage.keys import key_digest
 
 _PAGE = 500
 _CHUNK_BYTES = 1024 * 1024
-_ReadPage = Callable[[Connection, int, int, int], list[StoredCopy]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,39 +25,38 @@ class Checked:
 
 
 def count_copies(database: Database, partition_id: int) -> int:
-    """Return how many instances the partition holds."""
+    """Return how many copies the partition holds, those that conflicts keep and withheld ones included."""
     with database.read() as connection:
-        return inventory.count_instances(connection, partition_id)
+        return inventory.count_copies(connection, partition_id)
 
 
 def verify_copies(database: Database, store: BlobStore, partition_id: int) -> Iterator[Checked]:
-    """Read every instance and every copy that a conflict keeps, and compare it with its digest.
+    """Read every copy of every instance, also of withheld ones, and compare it with its digest.
 
     Yields one result a copy, as it goes; what is stored meanwhile may or may not be among them.
     """
-    for read_page in (inventory.read_instances, inventory.read_conflicting):
-        for copy in _walk(database, partition_id, read_page):
-            yield Checked(copy, _verify(store, copy))
+    for copy in _walk(database, partition_id):
+        yield Checked(copy, find_problem(store, copy.location))
 
 
-def _walk(database: Database, partition_id: int, read_page: _ReadPage) -> Iterator[StoredCopy]:
-    after = 0
+def _walk(database: Database, partition_id: int) -> Iterator[StoredCopy]:
+    after = Place()
     while True:
         with database.read() as connection:
-            page = read_page(connection, partition_id, after, _PAGE)
-        yield from page
-        if len(page) < _PAGE:
+            page = inventory.read_copies(connection, partition_id, after, _PAGE)
+        if not page:
             return
-        after = page[-1].row_id
+        yield from page
+        after = page[-1].place
 
 
-def _verify(store: BlobStore, copy: StoredCopy) -> str:
-    """Return what is wrong with a copy, or nothing. The whole blob is read: its key is the digest of all of it."""
-    end = copy.location.offset + copy.location.length_bytes
+def find_problem(store: BlobStore, location: Location) -> str:
+    """Return what is wrong with stored bytes, or nothing. The whole blob is read: its key is the digest of it all."""
+    end = location.offset + location.length_bytes
     sha256 = hashlib.sha256()
     size = 0
     try:
-        with store.open(copy.location.blob_key) as stream:
+        with store.open(location.blob_key) as stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 sha256.update(chunk)
                 size += len(chunk)
@@ -67,4 +64,4 @@ def _verify(store: BlobStore, copy: StoredCopy) -> str:
         return "missing"
     if size < end:
         return "truncated"
-    return "" if sha256.hexdigest() == key_digest(copy.location.blob_key) else "damaged"
+    return "" if sha256.hexdigest() == key_digest(location.blob_key) else "damaged"

@@ -1,15 +1,19 @@
-"""What leaves the archive: metadata as stored, instances, frames and bulk data as received or as Explicit VR LE.
+"""What leaves the archive: metadata, instances, frames and bulk data, as received or in a syntax the client takes.
+
+What was coerced or corrected leaves like that through every method here: metadata and instances with the new values and
+Original Attributes Sequence, from bytes that never change. An instance that nobody touched, in a syntax the client
+takes, is the received bytes.
 
 Nothing here opens an instance to answer what the index knows, and nothing holds an instance in memory: what is handed
 out names its length and its syntax, and reads its bytes while they are sent.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TypeVar
 
 import orjson
 
@@ -27,15 +31,16 @@ from pacs.errors import (
     UnsupportedTransferSyntax,
 )
 from pacs.imaging.codecs import PixelDescription
-from pacs.imaging.frames import decode_layout
+from pacs.imaging.frames import decode_layout, plan_frames
 from pacs.imaging.opened import OpenInstance, closer
 from pacs.imaging.reading import iter_frames, iter_native_frames
 from pacs.imaging.representation import ANY, DEFAULT, Acceptable, Frames, Representation
 from pacs.imaging.sources import Pieces
 from pacs.imaging.syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM, lookup
-from pacs.imaging.transcode import FrameDecoder, Transcoded, to_explicit_little_endian
+from pacs.imaging.transcode import FrameCodec, Transcoded, transcode
 from pacs.index import metadata, reader
-from pacs.model import BulkValue, Header, InstanceRecord, Location, PixelElement
+from pacs.model import Attributes, BulkValue, Header, InstanceRecord, Location, PixelElement
+from pacs.overlay import Step, apply
 from pacs.retrieve.stored import SpoolScratch, StoredBytes
 from storage.base import BlobStore
 
@@ -45,9 +50,9 @@ LOGGER = logging.getLogger(__name__)
 
 DICOM = "application/dicom"
 
-T = TypeVar("T")
+Coerce = Callable[[Attributes], Sequence[Step]]
 
-_CHUNK_BYTES = 1024 * 1024
+_PIXEL_DATA = "7FE00010"
 _UNDECODABLE = (UnsupportedTransferSyntax, CorruptPixelData, InvalidHeader)
 
 
@@ -60,13 +65,17 @@ class Retriever:
         store: BlobStore,
         partition_id: int,
         spool_directory: Path,
-        decoder: FrameDecoder,
+        codec: FrameCodec,
+        *,
+        parse: Callable[[StoredBytes], Header] | None = None,
     ) -> None:
+        """Make a retriever; ``parse`` reads the header of what is in no level: a rejection note to be forwarded."""
+        self._parse = parse
         self._database = database
         self._store = store
         self._partition_id = partition_id
         self._spool_directory = spool_directory
-        self._decoder = decoder
+        self._codec = codec
 
     def find_instances(
         self,
@@ -104,7 +113,7 @@ class Retriever:
         series_instance_uid: str = "",
         sop_instance_uid: str = "",
     ) -> Iterator[tuple[InstanceRecord, bytes]]:
-        """Return each instance's record and its DICOM JSON object as stored, in UTF-8.
+        """Return each instance's record and its DICOM JSON object in UTF-8: as stored, or coerced and corrected.
 
         A BulkDataURI in it is the bare path that ``open_bulk`` takes. What is not found is raised at once, as by
         ``find_instances``; no instance is opened, and no transaction stays open between pages.
@@ -117,30 +126,37 @@ class Retriever:
         principal: Principal,  # noqa: ARG002
         record: InstanceRecord,
         acceptable: Acceptable = DEFAULT,
+        coerce: Coerce | None = None,
     ) -> Representation:
         """Return the whole instance as a DICOM file; the caller closes it.
 
-        In the stored syntax the bytes are the received ones. Raises NotAcceptable if the client takes neither that nor
-        Explicit VR Little Endian, or the pixels do not decode and it insists on the latter.
+        In the stored syntax the bytes are the received ones, unless something was coerced or corrected: then header and
+        file meta are written anew and the pixels stay. Else it is the first syntax the client named that holds the
+        pixels without loss. Raises NotAcceptable if there is none, or if a corrected instance cannot be written.
+        ``coerce`` is asked what else to lay over for this client, by the attributes as they would leave.
         """
-        stored = record.transfer_syntax_uid
-        if acceptable.takes(stored) or (acceptable.is_default and stored == EXPLICIT_VR_LITTLE_ENDIAN):
+        with self._database.read() as connection:
+            steps = metadata.read_steps(connection, record.row_id) if record.row_id else ()
+        stored = lookup(record.transfer_syntax_uid)
+        if record.row_id == 0:  # a rejection note: it is hidden, and goes as it came
+            coerce = None
+        if not steps and coerce is None and _goes_as_stored(stored.uid, acceptable):
             return self._as_stored(record)
-        if not acceptable.is_default and not acceptable.takes(EXPLICIT_VR_LITTLE_ENDIAN):
-            raise NotAcceptable
         with self._open(record) as opened:
-            if acceptable.is_default and not (lookup(stored).is_lossless or opened.header.pixels is None):
-                return self._as_stored(record)
-            try:
-                transcoded = to_explicit_little_endian(
-                    opened.header, opened.layout, opened.source, self._decoder, self._open_scratch
-                )
-            except _UNDECODABLE as error:
-                if acceptable.is_default:
+            if coerce is not None:
+                opened.steps = (*opened.steps, *coerce(apply(opened.header.attributes, opened.steps)))
+            keeps_lossy = not (stored.is_lossless or opened.header.pixels is None)
+            for uid in acceptable.targets(stored, keeps_lossy=keeps_lossy):
+                if uid == stored.uid and not opened.steps:
                     return self._as_stored(record)
-                raise NotAcceptable("The pixel data cannot be decoded.") from error
-            transcoded.scratches += opened.release()
-        return _represent(transcoded)
+                try:
+                    transcoded = transcode(opened, uid, self._codec, self._open_scratch)
+                except _UNDECODABLE as error:
+                    LOGGER.info("An instance cannot leave in transfer syntax %s: %s", uid, type(error).__name__)
+                    continue
+                transcoded.scratches += opened.release()
+                return _represent(transcoded, uid)
+        raise NotAcceptable("The instance cannot be given in a transfer syntax that was asked for.")
 
     def open_frames(
         self,
@@ -154,8 +170,9 @@ class Retriever:
         Native frames are Explicit VR Little Endian's, whatever native syntax they are stored in; a bit-packed one
         begins with the lowest bit of its first byte. Encapsulated frames are the stored fragments joined if the client
         takes the stored syntax, or by default where they are lossy or the first one does not decode; else they are
-        decoded. A video is one frame. Raises FrameNotFound, NotAcceptable, or CorruptPixelData if nobody knows where
-        the frames lie; the iterator raises CorruptPixelData for a later frame that does not decode.
+        decoded, or encoded without loss, into the first syntax the client named that the first one can be had in. A
+        video is one frame. Raises FrameNotFound, NotAcceptable, or CorruptPixelData if nobody knows where the frames
+        lie; the iterator raises CorruptPixelData or UnsupportedTransferSyntax for a later frame.
         """
         with self._open(record) as opened:
             pixels = opened.header.pixels
@@ -166,11 +183,7 @@ class Retriever:
             if not all(1 <= number <= len(opened.layout.frames) for number in frame_numbers):
                 raise FrameNotFound
             indexes = [number - 1 for number in frame_numbers]
-            frames = (
-                self._encapsulated_frames(opened, indexes, acceptable)
-                if pixels.is_encapsulated
-                else self._native_frames(opened, pixels, indexes, acceptable)
-            )
+            frames = self._frames(opened, pixels, indexes, acceptable)
             return frames.owning(closer(opened.release()))
 
     def open_bulk(
@@ -185,7 +198,7 @@ class Retriever:
         the stored syntax. Raises BulkDataNotFound.
         """
         with self._open(record) as opened:
-            value = next((value for value in opened.header.bulk if value.path == path.strip("/").upper()), None)
+            value = opened.find_bulk(path.strip("/").upper())
             if value is None:
                 raise BulkDataNotFound
             pixels = opened.header.pixels
@@ -203,36 +216,47 @@ class Retriever:
             transcoded = Transcoded(pieces, opened.release())
         return _represent(transcoded, syntax_uid, media_type)
 
-    def _native_frames(
+    def _frames(
         self, opened: OpenInstance, pixels: PixelElement, indexes: Sequence[int], acceptable: Acceptable
     ) -> Frames:
-        if not acceptable.is_default and not acceptable.takes(EXPLICIT_VR_LITTLE_ENDIAN):
-            raise NotAcceptable
+        stored = opened.syntax if pixels.is_encapsulated else lookup(EXPLICIT_VR_LITTLE_ENDIAN)
+        for uid in acceptable.targets(stored, keeps_lossy=not stored.is_lossless):
+            syntax = lookup(uid)
+            if uid == stored.uid:
+                return Frames(uid, syntax.media_type, self._iter_stored(opened, pixels, indexes))
+            if not (syntax.is_encapsulated or uid == EXPLICIT_VR_LITTLE_ENDIAN):
+                continue
+            try:
+                # One frame is made before anything is promised: it is the best guess whether the others will be.
+                frames = _make_ahead(self._iter_made(opened, pixels, indexes, uid))
+            except _UNDECODABLE as error:
+                LOGGER.info("Frames cannot leave in transfer syntax %s: %s", uid, type(error).__name__)
+                continue
+            return Frames(uid, syntax.media_type, frames)
+        raise NotAcceptable("The frames cannot be given in a transfer syntax that was asked for.")
+
+    def _iter_stored(self, opened: OpenInstance, pixels: PixelElement, indexes: Sequence[int]) -> Iterator[bytes]:
+        if pixels.is_encapsulated:
+            return iter_frames(opened.source, [opened.layout.frames[index] for index in indexes])
         words = opened.word_bytes(BulkValue(pixels.tag, pixels.vr, pixels.range))
-        frames = iter_native_frames(opened.source, opened.layout, indexes, pixels.range, words)
-        return Frames(EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM, frames)
+        return iter_native_frames(opened.source, opened.layout, indexes, pixels.range, words)
 
-    def _encapsulated_frames(self, opened: OpenInstance, indexes: Sequence[int], acceptable: Acceptable) -> Frames:
-        syntax = opened.syntax
-        frames = iter_frames(opened.source, [opened.layout.frames[index] for index in indexes])
-        stored = Frames(syntax.uid, syntax.media_type, frames)
-        if acceptable.takes(syntax.uid) or (acceptable.is_default and not syntax.is_lossless):
-            return stored
-        if not acceptable.is_default and not acceptable.takes(EXPLICIT_VR_LITTLE_ENDIAN):
-            raise NotAcceptable
-        try:
-            # One frame is decoded before anything is promised: it is the best guess whether the others will.
-            decoded = _decode_ahead(self._iter_decoded(opened, indexes))
-        except _UNDECODABLE as error:
-            if not acceptable.is_default:
-                raise NotAcceptable("The pixel data cannot be decoded.") from error
-            return stored
-        return Frames(EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM, decoded)
-
-    def _iter_decoded(self, opened: OpenInstance, indexes: Sequence[int]) -> Iterator[bytes]:
+    def _iter_made(
+        self, opened: OpenInstance, pixels: PixelElement, indexes: Sequence[int], transfer_syntax_uid: str
+    ) -> Iterator[bytes]:
         description = PixelDescription.from_attributes(opened.header.attributes)
-        for frame in iter_frames(opened.source, [opened.layout.frames[index] for index in indexes]):
-            yield self._decoder.decode_frame(opened.syntax.uid, frame, description).pixels
+        is_encoding = lookup(transfer_syntax_uid).is_encapsulated
+        if is_encoding and (pixels.tag != _PIXEL_DATA or opened.layout.bit_offset_step):
+            raise UnsupportedTransferSyntax
+        for stored in self._iter_stored(opened, pixels, indexes):
+            frame, colour = stored, description.photometric_interpretation
+            if pixels.is_encapsulated:
+                decoded = self._codec.decode_frame(opened.syntax.uid, stored, description)
+                frame, colour = decoded.pixels, decoded.photometric_interpretation
+            if is_encoding:
+                described = replace(description, photometric_interpretation=colour)
+                frame = self._codec.encode_frame(transfer_syntax_uid, frame, described).data
+            yield frame
 
     def _as_stored(self, record: InstanceRecord) -> Representation:
         source = self._source(record)
@@ -243,6 +267,22 @@ class Retriever:
     @contextmanager
     def _open(self, record: InstanceRecord) -> Iterator[OpenInstance]:
         """Give the instance's header and its bytes, inflated if need be, for as long as the block lasts."""
+        opened = self._open_indexed(record) if record.row_id else self._open_unindexed(record)
+        try:
+            if opened.header.is_deflated:
+                opened.inflate(self._open_scratch())
+            yield opened
+        finally:
+            closer(opened.release())()
+
+    def _open_unindexed(self, record: InstanceRecord) -> OpenInstance:
+        if self._parse is None:
+            raise InstanceNotFound
+        source = self._source(record)
+        header = self._parse(source)
+        return OpenInstance(header, plan_frames(header, source), source)
+
+    def _open_indexed(self, record: InstanceRecord) -> OpenInstance:
         with self._database.read() as connection:
             stored = metadata.read_header(connection, record.row_id)
         header = Header(
@@ -253,13 +293,7 @@ class Retriever:
             pixels=stored.pixels,
             is_deflated=stored.is_deflated,
         )
-        opened = OpenInstance(header, decode_layout(stored.layout), self._source(record))
-        try:
-            if header.is_deflated:
-                opened.inflate(self._open_scratch())
-            yield opened
-        finally:
-            closer(opened.release())()
+        return OpenInstance(header, decode_layout(stored.layout), self._source(record), stored.steps)
 
     def _source(self, record: InstanceRecord) -> StoredBytes:
         return StoredBytes(self._store, record.location, lambda: self._relocate(record))
@@ -290,6 +324,11 @@ def _represent(
     )
 
 
-def _decode_ahead(frames: Iterator[bytes]) -> Iterator[bytes]:
+def _goes_as_stored(stored: str, acceptable: Acceptable) -> bool:
+    """Whether the received bytes are the answer, whatever is in them."""
+    return stored == EXPLICIT_VR_LITTLE_ENDIAN if acceptable.is_default else acceptable.takes(stored)
+
+
+def _make_ahead(frames: Iterator[bytes]) -> Iterator[bytes]:
     """Return the same frames, the first of them read already."""
     return chain(list(islice(frames, 1)), frames)

@@ -1,5 +1,4 @@
 import threading
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -11,24 +10,9 @@ from pacs.errors import InvalidSetting, Unavailable
 from pacs.index import changes
 from pacs.model import CLINICAL_PARTITION, Cursor
 from tests.contract.database import DatabaseContract, append, build_instance, run_in_threads
-from tests.contract.postgres_server import PostgresServer, run_postgres
+from tests.contract.postgres_server import PostgresServer
 
 pytestmark = pytest.mark.postgres
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    with run_postgres() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def template(postgres: PostgresServer) -> str:
-    """Return the name of a migrated database, to be copied."""
-    database = open_database(postgres.create_database("template_migrated"))
-    database.migrate()
-    database.close()
-    return "template_migrated"
 
 
 class TestPostgres(DatabaseContract):
@@ -37,8 +21,8 @@ class TestPostgres(DatabaseContract):
         return postgres.create_database()
 
     @pytest.fixture
-    def url(self, postgres: PostgresServer, template: str) -> str:
-        return postgres.create_database(template=template)
+    def url(self, postgres: PostgresServer, postgres_template: str) -> str:
+        return postgres.create_database(template=postgres_template)
 
     def test_a_follower_never_passes_a_change_that_commits_late(self, database: Database) -> None:
         first, second = build_instance(number=1), build_instance(number=2)

@@ -12,7 +12,8 @@ from pydicom.sequence import Sequence
 
 from pacs.errors import InvalidHeader
 from pacs.imaging.frames import plan_frames
-from pacs.ingest.header import Limits, parse_header
+from pacs.ingest.header import parse_header
+from pacs.ingest.limits import Limits
 from tests import builders
 
 LIMITS = Limits(elements=5000, header_bytes=4 * 1024 * 1024, inflated_bytes=1024 * 1024)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,18 +41,30 @@ class ArchiveProcess:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that are free now, all different: each is held until the last one is known."""
+    with ExitStack() as stack:
+        ports = []
+        for _ in range(count):
+            listener = stack.enter_context(socket.socket())
+            listener.bind(("127.0.0.1", 0))
+            ports.append(listener.getsockname()[1])
+        return ports
 
 
 @contextmanager
-def serving(data_dir: Path, *, until_ready: bool = True, **environment: str) -> Iterator[ArchiveProcess]:
+def serving(
+    data_dir: Path, *, until_ready: bool = True, config: Path | None = None, **environment: str
+) -> Iterator[ArchiveProcess]:
     """Run ``pacs serve`` on free ports until the block ends; it answers, and is ready, when the block starts."""
-    ports = free_port(), free_port()
+    ports = free_ports(2)
     log = data_dir.parent / f"{data_dir.name}.{ports[0]}.log"
     command = [sys.executable, "-m", "pacs.cli.main", "serve", "--data-dir", str(data_dir)]
     command += ["--http-port", str(ports[0]), "--dicom-port", str(ports[1])]
+    command += ["--config", str(config)] if config else []
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | environment, start_new_session=True

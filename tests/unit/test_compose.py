@@ -124,7 +124,8 @@ def test_env_example_names_every_secret_with_a_sentence_and_no_value():
 
 def test_archive_settings_are_settings_that_exist():
     environment = {
-        key: re.sub(r"\$\{[^}]*\}", "value", text) for key, text in SERVICES["archive"]["environment"].items()
+        key: re.sub(r"\$\{\w+(?::-([^}]*)|[^}]*)\}", lambda found: found[1] or "value", text)
+        for key, text in SERVICES["archive"]["environment"].items()
     }
     in_image = dict(re.findall(r"(PACS_\w+)=(\S+)", next(line for line in INSTRUCTIONS if "PACS_DATA_DIR" in line)))
     settings = load_settings(None, in_image | environment)
@@ -132,6 +133,7 @@ def test_archive_settings_are_settings_that_exist():
     assert settings.http.host == settings.dimse.host == "0.0.0.0"
     assert settings.dimse.port == 11112
     assert settings.http.port == 8080
+    assert not settings.dimse.promiscuous
 
 
 def test_image_is_built_from_pinned_bases_and_pinned_packages():

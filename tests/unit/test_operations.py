@@ -10,6 +10,10 @@ from pacs.config import Settings
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
 
 
+TABLES = {("dimse", "peers"), ("routing", "destinations"), ("routing", "rules"), ("coercion",)}
+"""Settings that are lists of tables: of these, the file alone can speak."""
+
+
 def names(model: type[BaseModel], *path: str) -> list[tuple[str, ...]]:
     found = []
     for name, field in model.model_fields.items():
@@ -23,8 +27,8 @@ def names(model: type[BaseModel], *path: str) -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("path", names(Settings), ids=".".join)
 def test_setting_is_documented(path: tuple[str, ...]):
-    if path == ("dimse", "peers"):
-        assert "[[dimse.peers]]" in PAGE
+    if path in TABLES:
+        assert f"[[{'.'.join(path)}]]" in PAGE
         return
     assert f"`{'.'.join(path)}`" in PAGE
     assert f"`PACS_{'__'.join(path).upper()}`" in PAGE

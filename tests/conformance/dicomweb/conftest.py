@@ -44,6 +44,13 @@ def http(service):
 
 
 @pytest.fixture
+def root(service):
+    """A client of what stands beside the DICOMweb service."""
+    with httpx.Client(base_url=service.removesuffix("/dicom-web"), timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
 def store(http):
     """Store data sets, or files as they are, and return the parsed answer."""
     return partial(store_at, http)

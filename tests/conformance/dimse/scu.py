@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
-from typing import Self
+from typing import Any, Self
 
 from pydicom.uid import UID
 from pynetdicom import AE, build_context
@@ -18,6 +18,7 @@ from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
     ImplementationClassUIDNotification,
     MaximumLengthNotification,
+    SOPClassExtendedNegotiation,
 )
 from pynetdicom.presentation import PresentationContext
 
@@ -33,17 +34,42 @@ DATA_SET, NO_DATA_SET = 0x0001, 0x0101
 
 @contextmanager
 def associate(
-    port: int, contexts: Sequence[PresentationContext], calling: str = "TESTER", called: str = "PACS"
+    port: int,
+    contexts: Sequence[PresentationContext],
+    calling: str = "TESTER",
+    called: str = "PACS",
+    *,
+    negotiation: Sequence[Any] = (),
+    handlers: Sequence[Any] = (),
 ) -> Iterator[Association]:
-    """Return an established or refused association; released at the end if it still is."""
+    """Return an established or refused association; released at the end if it still is.
+
+    ``negotiation`` are roles and extended negotiation, ``handlers`` what pynetdicom calls ``evt_handlers``.
+    """
     ae = AE(calling)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
-    association = ae.associate("127.0.0.1", port, list(contexts), called)
+    association = ae.associate(
+        "127.0.0.1", port, list(contexts), called, ext_neg=list(negotiation) or None, evt_handlers=list(handlers)
+    )
     try:
         yield association
     finally:
         if association.is_established:
             association.release()
+
+
+@contextmanager
+def established(*arguments: Any, **keywords: Any) -> Iterator[Association]:
+    """Return an association as ``associate`` does, which must not be refused."""
+    with associate(*arguments, **keywords) as association:
+        assert association.is_established
+        yield association
+
+
+def build_extended(sop_class_uid: str, information: bytes) -> SOPClassExtendedNegotiation:
+    item = SOPClassExtendedNegotiation()
+    item.sop_class_uid, item.service_class_application_information = UID(sop_class_uid), information
+    return item
 
 
 def send_bytes(

@@ -9,12 +9,8 @@ from contextlib import ExitStack
 import pytest
 from pynetdicom import build_context
 
-from pacs.dimse.association import (
-    COMMAND_LIMIT_BYTES,
-    IDENTIFIER_LIMIT_BYTES,
-    MAX_OUTSTANDING_MESSAGES,
-    Timeouts,
-)
+from pacs.dimse.association import Timeouts
+from pacs.dimse.messages import COMMAND_LIMIT_BYTES, IDENTIFIER_LIMIT_BYTES, MAX_OUTSTANDING_MESSAGES
 from pacs.dimse.peers import Peer, Peers
 from pacs.ingest.outcome import Disposition, Outcome
 from pacs.model import DuplicatePolicy
@@ -64,7 +60,14 @@ class TestNegotiation:
         assert len(keeper.kept[0].data_set) == 1_000_000
 
     def test_peer_has_its_own_settings(self, start_server, keeper):
-        known = Peer("CT_1", "127.0.0.1", "HOSPITAL", "ISO_IR 127", DuplicatePolicy.REJECT, max_pdu_bytes=32768)
+        known = Peer(
+            "CT_1",
+            "127.0.0.1",
+            issuer_of_patient_id="HOSPITAL",
+            character_set="ISO_IR 127",
+            duplicate_policy=DuplicatePolicy.REJECT,
+            max_pdu_bytes=32768,
+        )
         port = start_server(keeper, peers=Peers((known,), Peer("", issuer_of_patient_id="OTHERS"))).port
         for calling, limit in (("CT_1", 32768), ("CT_2", 262144)):
             with associate(port, [build_context(CT)], calling=calling) as association:
@@ -129,7 +132,7 @@ class TestNegotiation:
 
     def test_port_in_use_is_an_os_error(self, start_server, keeper, server):
         with pytest.raises(OSError, match="in use"):
-            start_server(keeper).__class__(server._ae, ("127.0.0.1", server.port), **server._listening).start()
+            start_server(keeper).__class__(server._ae, ("127.0.0.1", server.port), server._door).start()
 
 
 class TestHostilePeer:
@@ -274,7 +277,7 @@ class TestHostilePeer:
             assert peer.receive() == (0, b"")
 
     def test_idle_association_is_aborted(self, start_server, keeper):
-        with BareSocket(start_server(keeper, timeouts=Timeouts(idle_seconds=0.2)).port) as peer:
+        with BareSocket(start_server(keeper, peers=Peers(default=Peer("", idle_seconds=0.2))).port) as peer:
             peer.associate()
             assert peer.receive()[0] == ABORT
 
@@ -284,7 +287,7 @@ class TestHostilePeer:
             return Outcome(Disposition.STORED)
 
         keeper.answer = answer
-        with BareSocket(start_server(keeper, timeouts=Timeouts(idle_seconds=0.3)).port) as peer:
+        with BareSocket(start_server(keeper, peers=Peers(default=Peer("", idle_seconds=0.3))).port) as peer:
             peer.associate()
             for number in range(2):
                 store_bare(peer, number)

@@ -88,7 +88,7 @@ def test_outcome_is_answered_with_its_status_and_comment(start_server, keeper, r
     ((status, comment),) = store_bare(start_server(keeper).port, encode_store_command())
     assert status == (reason.code if reason else 0x0000)
     assert comment == (reason.comment if reason else "")
-    assert status in (0x0000, 0xB000, 0xB006, 0xB007) or status >> 8 in (0xA7, 0xA9) or status >> 12 == 0xC
+    assert status in (0x0000, 0x0124, 0xB000, 0xB006, 0xB007) or status >> 8 in (0xA7, 0xA9) or status >> 12 == 0xC
 
 
 def test_fault_in_the_archive_is_a_processing_failure_and_the_association_goes_on(start_server, keeper, caplog):

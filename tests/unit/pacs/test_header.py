@@ -17,7 +17,8 @@ from pydicom.sequence import Sequence
 
 from pacs.errors import HeaderTooLarge, InvalidHeader, TruncatedDataSet
 from pacs.imaging.inflation import MemorySink, inflate
-from pacs.ingest.header import Limits, parse_header
+from pacs.ingest.header import parse_header
+from pacs.ingest.limits import Limits
 from pacs.model import BulkValue, ByteRange
 from storage.spool import Spool
 from tests import builders

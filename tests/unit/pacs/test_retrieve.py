@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import imagecodecs
 import numpy as np
@@ -13,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from pacs.access import LOCAL
+from pacs.database import tables
 from pacs.errors import (
     BulkDataNotFound,
     CorruptPixelData,
@@ -24,22 +26,23 @@ from pacs.errors import (
     Unavailable,
 )
 from pacs.imaging import codecs
-from pacs.imaging.syntaxes import OCTET_STREAM
+from pacs.imaging.codecs import PixelDescription
+from pacs.imaging.syntaxes import OCTET_STREAM, SYNTAXES, lookup
+from pacs.index import reader
 from pacs.ingest.incoming import Incoming
-from pacs.model import CLINICAL_PARTITION, Door, Origin
+from pacs.model import CLINICAL_PARTITION, Door, Level, Origin
+from pacs.overlay import COERCE, Step, StudyOverlay, dump_steps
+from pacs.query import Query
 from pacs.retrieve import ANY, DEFAULT, Acceptable, Retriever
 from storage.errors import BlobNotFound, StorageUnavailable
 from tests import builders
 from tests.builders import as_part10, build_ct
+from tests.imaging import InProcess, leave
 
 LITTLE = Acceptable((uid.ExplicitVRLittleEndian,))
 
 
-class InProcess:
-    """A decoder without a sandbox."""
-
-    def decode_frame(self, transfer_syntax_uid, frame, description):
-        return codecs.decode(transfer_syntax_uid, frame, description)
+ENCAPSULATED = [syntax.uid for syntax in SYNTAXES.values() if syntax.can_encode and syntax.is_encapsulated]
 
 
 @pytest.fixture
@@ -377,3 +380,156 @@ def test_abandoned_stream_is_closed(parts, retriever, stored, monkeypatch):
     next(chunks)
     chunks.close()
     assert [stream.closed for stream in opened] == [True]
+
+
+@pytest.mark.parametrize("syntax", ENCAPSULATED, ids=str)
+def test_instance_leaves_in_the_first_syntax_the_peer_takes(retriever, stored, syntax):
+    """Issue 3: if the peer does not accept the stored syntax, transcode losslessly, as negotiated."""
+    dataset, _ = j2k_image()
+    data = as_part10(dataset, uid.JPEG2000)
+    with retriever.open_instance(LOCAL, stored(data), Acceptable(("1.2.3", syntax, uid.RLELossless))) as opened:
+        assert opened.transfer_syntax_uid == syntax
+        after = b"".join(opened.iter_chunks())
+    assert read_native(after) == read_native(data)
+
+
+def read_native(data):
+    return pydicom.dcmread(io.BytesIO(leave(data))).PixelData
+
+
+def test_syntax_that_cannot_hold_the_pixels_is_passed_over(retriever, stored):
+    record = stored(builders.build_segmentation())
+    acceptable = Acceptable((uid.JPEG2000Lossless, uid.RLELossless, uid.ImplicitVRLittleEndian))
+    assert retriever.open_instance(LOCAL, record, acceptable).transfer_syntax_uid == uid.ImplicitVRLittleEndian
+    with pytest.raises(NotAcceptable):
+        retriever.open_instance(LOCAL, record, Acceptable((uid.JPEG2000Lossless, uid.RLELossless)))
+
+
+def test_stored_syntax_goes_before_any_other_that_is_taken(retriever, stored):
+    data = as_part10(build_ct(), uid.ImplicitVRLittleEndian)
+    acceptable = Acceptable((uid.RLELossless, uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian))
+    assert all_bytes(retriever.open_instance(LOCAL, stored(data), acceptable)) == data
+
+
+@pytest.mark.parametrize("syntax", ENCAPSULATED, ids=str)
+def test_frames_are_encoded_for_whoever_takes_nothing_else(retriever, stored, syntax):
+    dataset = builders.build_multiframe(frames=3)
+    frames = retriever.open_frames(LOCAL, stored(dataset), [3, 1], Acceptable((uid.JPEG2000, syntax)))
+    assert (frames.transfer_syntax_uid, frames.media_type) == (syntax, lookup(syntax).media_type)
+    description = PixelDescription(8, 8, 1, 16, 12, 0, "MONOCHROME2")
+    decoded = [codecs.decode(syntax, frame, description).pixels for frame in frames]
+    assert decoded == [dataset.PixelData[256:384], dataset.PixelData[:128]]
+
+
+def test_one_bit_frames_are_never_encoded(retriever, stored):
+    with pytest.raises(NotAcceptable):
+        retriever.open_frames(LOCAL, stored(builders.build_segmentation()), [1], Acceptable((uid.RLELossless,)))
+
+
+AT = datetime(2024, 2, 29, tzinfo=UTC)
+
+
+def rename(name, **facts):
+    return Step({"00100010": {"vr": "PN", "Value": [{"Alphabetic": name}]}}, AT, **facts)
+
+
+@pytest.fixture
+def overlay(parts):
+    """Lay steps over what is stored, as ingest and corrections do."""
+
+    def lay(record, *, coercions=(), corrections=()):
+        def write(connection):
+            of_instance = tables.instance_header.c.instance_row_id == record.row_id
+            connection.execute(tables.instance_header.update().where(of_instance).values(overlay=dump_steps(coercions)))
+            connection.execute(tables.study.update().values(overlay=StudyOverlay({}, tuple(corrections)).dump()))
+
+        parts.database.write(write)
+
+    return lay
+
+
+def test_metadata_and_bytes_leave_coerced_then_corrected(retriever, stored, overlay):
+    """RULES.md: QIDO, C-FIND, metadata, C-STORE out and WADO show the same values."""
+    record = stored(build_ct())
+    overlay(record, coercions=[rename("COERCED", reason=COERCE)], corrections=[rename("CORRECTED")])
+
+    ((_, header),) = retriever.iter_metadata(LOCAL, record.study_instance_uid)
+    after = read(retriever.open_instance(LOCAL, record, ANY))
+
+    metadata = json.loads(header)
+    assert metadata["00100010"]["Value"] == [{"Alphabetic": "CORRECTED"}]
+    assert after.PatientName == "CORRECTED"
+    previous = [item.ModifiedAttributesSequence[0].PatientName for item in after.OriginalAttributesSequence]
+    assert previous == ["TEST^BUILT", "COERCED"]
+    reasons = [item["04000565"]["Value"] for item in metadata["04000561"]["Value"]]
+    assert reasons == [["COERCE"], ["CORRECT"]]
+
+
+def test_search_shows_whole_headers_as_they_leave(parts, stored, overlay):
+    """RULES.md: QIDO, C-FIND, metadata, C-STORE out and WADO show the same values."""
+    overlay(stored(build_ct()), corrections=[Step({"00181030": {"vr": "LO", "Value": ["RIGHT"]}}, AT)])
+    with parts.database.read() as connection:
+        found = reader.search(connection, CLINICAL_PARTITION, Query(Level.INSTANCE), with_header=True)
+    (match,) = found[0]
+    assert match.attributes["00181030"]["Value"] == ["RIGHT"]
+    assert "04000561" in match.attributes
+
+
+def test_overlay_without_steps_leaves_the_received_bytes(retriever, stored, overlay):
+    data = as_part10(build_ct())
+    record = stored(data)
+    overlay(record)
+    assert all_bytes(retriever.open_instance(LOCAL, record, ANY)) == data
+
+
+@pytest.mark.parametrize("syntax", [uid.JPEG2000Lossless, uid.JPEGBaseline8Bit, uid.MPEG2MPML])
+def test_corrected_instance_keeps_its_syntax_and_pixels(retriever, stored, overlay, syntax):
+    dataset = builders.build_encapsulated()
+    record = stored(dataset, syntax)
+    overlay(record, corrections=[rename("CORRECTED")])
+    opened = retriever.open_instance(LOCAL, record, ANY)
+    assert opened.transfer_syntax_uid == syntax
+    after = read(opened)
+    assert (after.PatientName, after.PixelData) == ("CORRECTED", dataset.PixelData)
+
+
+def test_corrected_big_endian_instance_leaves_little_endian_or_not_at_all(retriever, stored, overlay):
+    record = stored(build_ct(), uid.ExplicitVRBigEndian)
+    overlay(record, corrections=[rename("CORRECTED")])
+    assert retriever.open_instance(LOCAL, record, ANY).transfer_syntax_uid == uid.ExplicitVRLittleEndian
+    with pytest.raises(NotAcceptable):
+        retriever.open_instance(LOCAL, record, Acceptable((uid.ExplicitVRBigEndian,)))
+
+
+def test_frames_and_bulk_data_are_those_that_were_received(retriever, stored, overlay):
+    dataset = builders.build_multiframe(frames=2)
+    record = stored(dataset)
+    overlay(record, corrections=[rename("CORRECTED")])
+    ((_, header),) = retriever.iter_metadata(LOCAL, record.study_instance_uid)
+    path = json.loads(header)["7FE00010"]["BulkDataURI"]
+    assert all_bytes(retriever.open_bulk(LOCAL, record, path)) == dataset.PixelData
+    assert b"".join(retriever.open_frames(LOCAL, record, [1, 2])) == dataset.PixelData
+
+
+def test_what_is_coerced_for_one_peer_is_laid_over_last_and_for_it_alone(retriever, stored, overlay):
+    """Issue 3: attribute coercion on the way out."""
+    record = stored(build_ct())
+    overlay(record, corrections=[rename("CORRECTED")])
+
+    def coerce(attributes):
+        name = attributes["00100010"]["Value"][0]["Alphabetic"]
+        return [rename(f"{name}^PEER", reason=COERCE)]
+
+    assert read(retriever.open_instance(LOCAL, record, ANY, coerce)).PatientName == "CORRECTED^PEER"
+    assert read(retriever.open_instance(LOCAL, record, ANY)).PatientName == "CORRECTED"
+
+
+def test_nobody_pays_for_a_coercion_that_changes_nothing(retriever, stored):
+    data = as_part10(build_ct())
+    assert all_bytes(retriever.open_instance(LOCAL, stored(data), ANY, lambda _: ())) == data
+
+
+def test_instance_that_is_gone_is_not_found(parts, retriever, stored):
+    record = replace(stored(build_ct()), row_id=1 << 40)
+    with pytest.raises(InstanceNotFound):
+        retriever.open_instance(LOCAL, record, ANY)

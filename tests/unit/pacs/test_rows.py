@@ -6,8 +6,9 @@ import orjson
 import pytest
 
 from pacs.index.metadata import dump
-from pacs.index.rows import NewInstance, normal_date, normal_time, prepare
+from pacs.index.rows import NewInstance, prepare
 from pacs.model import Attributes, Door, Header, Location, Origin
+from pacs.normal import normal_date, normal_time
 from pacs.tags import tag_of, vr_of
 
 

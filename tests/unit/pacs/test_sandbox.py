@@ -15,6 +15,7 @@ from pydicom import uid
 from pacs.errors import CorruptPixelData, Unavailable, UnsupportedTransferSyntax
 from pacs.imaging import sandbox
 from pacs.imaging.codecs import PixelDescription
+from pacs.imaging.encoders import ENCODABLE, encode
 from pacs.imaging.sandbox import Sandbox
 
 IMAGE = np.random.default_rng(1).integers(0, 4096, (64, 64), dtype="u2")
@@ -41,6 +42,28 @@ def only_child(pool):
 def test_frame_is_decoded_in_another_process(pool):
     assert decode(pool) == IMAGE.tobytes()
     assert only_child(pool)._process.pid != os.getpid()
+
+
+def test_frame_is_encoded_in_another_process(pool):
+    encoded = pool.encode_frame(uid.RLELossless, IMAGE.tobytes(), DESCRIPTION)
+    assert encoded == encode(uid.RLELossless, IMAGE.tobytes(), DESCRIPTION)
+    assert only_child(pool)._process.pid != os.getpid()
+
+
+def test_frame_that_cannot_be_encoded_leaves_the_child_at_work(pool):
+    child = only_child(pool)
+    with pytest.raises(UnsupportedTransferSyntax):
+        pool.encode_frame(uid.JPEG2000Lossless, b"\xff" * len(IMAGE.tobytes()), DESCRIPTION)
+    with pytest.raises(CorruptPixelData):
+        pool.encode_frame(uid.JPEG2000Lossless, b"short", DESCRIPTION)
+    assert only_child(pool) is child
+
+
+def test_noise_is_encoded_whatever_it_grows_to(pool):
+    noise = np.random.default_rng(2).integers(0, 256, (300, 300), dtype="u1")
+    description = PixelDescription(300, 300, 1, 8, 8, 0, "MONOCHROME2")
+    for syntax in ENCODABLE:
+        assert decode(pool, pool.encode_frame(syntax, noise.tobytes(), description).data, syntax, description)
 
 
 def test_any_number_of_threads_may_decode_at_once(pool):

@@ -2,7 +2,7 @@ import struct
 
 import pytest
 
-from pacs.dimse.transport import DataPdu, ProtocolViolation, parse_values
+from pacs.dimse.pdus import DataPdu, ProtocolViolation, parse_values
 
 
 def encode(context_id: int, fragment: bytes) -> bytes:

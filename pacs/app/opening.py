@@ -1,0 +1,221 @@
+"""Building an archive from settings: the store, the index, and the use cases over them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, text
+
+from pacs.archive import Archive
+from pacs.commitment import Committer
+from pacs.config import Settings
+from pacs.correction import Corrector
+from pacs.database.base import Database
+from pacs.database.opener import open_database
+from pacs.dimse.answers import is_character_set
+from pacs.errors import InvalidSetting, PacsError, Unavailable
+from pacs.imaging.inflation import MemorySink
+from pacs.imaging.sandbox import Sandbox
+from pacs.ingest.charsets import python_names
+from pacs.ingest.coercion import OutboundCoercion, build_rules
+from pacs.ingest.header import parse_header
+from pacs.ingest.limits import Limits
+from pacs.ingest.pipeline import Ingestor
+from pacs.ingest.stored import CopyReader
+from pacs.ingest.withholding import Withholder
+from pacs.jobs import queue
+from pacs.jobs.queue import NewJob
+from pacs.maintenance.conflicts import Comparer
+from pacs.maintenance.verification import find_problem
+from pacs.model import CLINICAL_PARTITION, Attributes, Door, DuplicatePolicy, Location, Origin
+from pacs.retrieve import Retriever
+from pacs.routing import forward
+from pacs.routing.keeper import QueueKeeper
+from pacs.search import Searcher
+from pacs.worklist import PerformedSteps, Worklist
+from storage.base import BlobStore
+from storage.errors import BlobNotFound, StorageError
+from storage.filesystem import FilesystemStore
+from storage.keys import blob_key
+from storage.opener import open_store
+from storage.spool import sweep_spools
+
+_ABSENT_KEY = blob_key("0" * 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an archive is made of, for the commands that look behind the use cases."""
+
+    archive: Archive
+    database: Database
+    store: BlobStore
+    comparer: Comparer
+
+
+@contextmanager
+def open_archive(settings: Settings) -> Iterator[Parts]:
+    """Open the store and the index that the settings name, bring the schema up to date, and build the archive.
+
+    Raises InvalidSetting for a URL or a character set that makes no sense and Unavailable for a server that does not
+    answer.
+    """
+    _check_character_sets(settings)
+    coercion = build_rules(settings.coercion)
+    _make_folder(settings.data_dir)
+    try:
+        store = open_store(
+            settings.storage_url,
+            access_key=settings.storage.access_key,
+            secret_key=settings.storage.secret_key.get_secret_value(),
+        )
+    except ValueError as error:
+        raise InvalidSetting(f"The setting storage.url (PACS_STORAGE__URL) is wrong: {error}") from None
+    except StorageError as error:
+        raise Unavailable(f"The object store does not answer: {error}") from None
+    try:
+        database = open_database(settings.database_url)
+    except ValueError as error:
+        raise InvalidSetting(f"The setting database.url (PACS_DATABASE__URL) is wrong: {error}") from None
+    spool_directory = _spool_directory(settings, store)
+    sweep_spools(spool_directory)
+    with closing(database), closing(Sandbox()) as sandbox:
+        database.migrate()
+        copies = CopyReader(store, CLINICAL_PARTITION, spool_directory, settings.ingest.character_set, coercion)
+        archive = Archive(
+            ingest=Ingestor(
+                database,
+                store,
+                CLINICAL_PARTITION,
+                spool_directory,
+                character_set=settings.ingest.character_set,
+                coercion=coercion,
+            ),
+            coercion=OutboundCoercion(coercion),
+            correct=Corrector(database, CLINICAL_PARTITION, copies.prepare),
+            withhold=Withholder(database, CLINICAL_PARTITION, copies),
+            commit=Committer(
+                database,
+                CLINICAL_PARTITION,
+                lambda location: _is_sound(store, location),
+                wait_seconds=settings.commitment.wait_seconds,
+                resend=_resend,
+            ),
+            search=Searcher(database, CLINICAL_PARTITION),
+            retrieve=Retriever(
+                database,
+                store,
+                CLINICAL_PARTITION,
+                spool_directory,
+                sandbox,
+                parse=lambda source: parse_header(source, source.size_bytes, (settings.ingest.character_set,)),
+            ),
+            worklist=Worklist(database, CLINICAL_PARTITION, lists_in_progress=settings.worklist.lists_in_progress),
+            performed_steps=PerformedSteps(
+                database,
+                CLINICAL_PARTITION,
+                forward_to=[peer.ae_title for peer in settings.dimse.peers if peer.forward_mpps],
+            ),
+            queue=QueueKeeper(database),
+        )
+        yield Parts(archive, database, store, Comparer(store, sandbox, spool_directory))
+
+
+def build_origin(settings: Settings, door: Door) -> Origin:
+    """Return the origin of objects that come in by a door without peers of its own.
+
+    Whoever imports administrates the archive, and may reject what is in it; whoever uses STOW need not.
+    """
+    return Origin(
+        door,
+        issuer_of_patient_id=settings.ingest.issuer_of_patient_id,
+        character_set=settings.ingest.character_set,
+        duplicate_policy=DuplicatePolicy(settings.ingest.duplicate_policy),
+        may_reject=door is Door.IMPORT,
+    )
+
+
+def build_entry_parser(settings: Settings) -> Callable[[bytes], Attributes]:
+    """Return what reads a ``.wl`` file; its function raises InvalidHeader or one of its kinds."""
+    limits = Limits(depth=16, elements=50_000, inline_values=100_000, values=200_000, inflated_bytes=16 * 1024 * 1024)
+
+    def parse(content: bytes) -> Attributes:
+        source = MemorySink()
+        source.write(content)
+        return parse_header(source, len(content), (settings.ingest.character_set,), limits).attributes
+
+    return parse
+
+
+def check_health(parts: Parts) -> dict[str, bool]:
+    """Return whether index and store answer, by name."""
+    return {"index": _index_answers(parts.database), "store": _store_answers(parts.store)}
+
+
+def _is_sound(store: BlobStore, location: Location) -> bool:
+    """Read stored bytes again and compare them with their digest; raise Unavailable if the store does not answer."""
+    try:
+        return not find_problem(store, location)
+    except StorageError as error:
+        raise Unavailable from error
+
+
+def _resend(connection: Connection, ae_title: str, sop_instance_uids: Sequence[str]) -> None:
+    """List instances to be sent to a peer once more, which has not committed to them."""
+    queue.enqueue(connection, [NewJob(forward.KIND, ae_title, uid) for uid in sop_instance_uids], datetime.now(UTC))
+
+
+def _check_character_sets(settings: Settings) -> None:
+    """Raise InvalidSetting for a character set that nobody knows: text would be misread, and nothing would say so."""
+    names = {"ingest.character_set (PACS_INGEST__CHARACTER_SET)": settings.ingest.character_set}
+    for index, peer in enumerate(settings.dimse.peers):
+        names[f"dimse.peers.{index}.character_set"] = peer.character_set or settings.ingest.character_set
+    for setting, name in names.items():
+        if not python_names((name,)):
+            raise InvalidSetting(
+                f"The setting {setting} is wrong: it must be a defined term of PS3.3 C.12.1.1.2 or Windows-1256."
+            )
+    for index, peer in enumerate(settings.dimse.peers):
+        if peer.answer_character_set and not is_character_set(peer.answer_character_set.split("\\")):
+            raise InvalidSetting(
+                f"The setting dimse.peers.{index}.answer_character_set is wrong: it must be defined terms of "
+                "PS3.3 C.12.1.1.2, a backslash between them."
+            )
+
+
+def _spool_directory(settings: Settings, store: BlobStore) -> Path:
+    """Spool inside a folder store, so that a large object is renamed into place and never copied."""
+    if isinstance(store, FilesystemStore):
+        return store.spool_directory
+    return _make_folder(settings.data_dir / "incoming")
+
+
+def _make_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidSetting(
+            f"The setting data_dir (PACS_DATA_DIR) is wrong: {folder} cannot be made: {error.strerror}."
+        ) from None
+    return folder
+
+
+def _index_answers(database: Database) -> bool:
+    try:
+        with database.read() as connection:
+            connection.execute(text("SELECT 1 FROM study WHERE 1 = 0"))
+    except PacsError:
+        return False
+    return True
+
+
+def _store_answers(store: BlobStore) -> bool:
+    try:
+        store.stat(_ABSENT_KEY)
+    except BlobNotFound:
+        return True
+    except StorageError:
+        return False
+    return True

@@ -1,0 +1,113 @@
+"""Hiding instances, and showing them again: what undoes a rejection note, and what DELETE does until the sweep."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from pacs.access import Principal
+from pacs.database.base import Database
+from pacs.errors import InstanceNotFound
+from pacs.index import reader, withholding
+from pacs.index.withholding import Cause, Withheld, WithheldReason
+from pacs.ingest.stored import CopyReader
+from pacs.overlay import load_steps
+
+__all__ = ["Withheld", "WithheldReason", "Withholder"]
+
+
+class Withholder:
+    """Hides and restores instances of one partition. Any number of threads may call it at once."""
+
+    def __init__(self, database: Database, partition_id: int, copies: CopyReader) -> None:
+        self._database = database
+        self._partition_id = partition_id
+        self._copies = copies
+
+    def find_page(
+        self,
+        principal: Principal,  # noqa: ARG002 - every use case takes one
+        *,
+        after: int = 0,
+        limit: int = 100,
+        study_instance_uid: str = "",
+        note_sop_instance_uid: str = "",
+    ) -> list[Withheld]:
+        """Return at most ``limit`` hidden instances by id after ``after``, of one study or note if given."""
+        with self._database.read() as connection:
+            return withholding.read_page(
+                connection,
+                self._partition_id,
+                after=after,
+                limit=limit,
+                study_instance_uid=study_instance_uid,
+                note_sop_instance_uid=note_sop_instance_uid,
+            )
+
+    def find_note(self, principal: Principal, note_sop_instance_uid: str) -> Withheld | None:  # noqa: ARG002
+        """Return a rejection note, whose ``record()`` opens as any instance does in the syntax it is stored in."""
+        with self._database.read() as connection:
+            found = withholding.find_copies(connection, self._partition_id, note_sop_instance_uid)
+        return next((copy for copy in found if copy.is_note and copy.location), None)
+
+    def withhold(
+        self,
+        principal: Principal,
+        study_instance_uid: str,
+        series_instance_uid: str = "",
+        sop_instance_uid: str = "",
+        *,
+        reason: WithheldReason = WithheldReason.DELETED,
+    ) -> int:
+        """Hide what is under these UIDs in one transaction; return how many instances that were, 0 for none."""
+        cause = Cause(reason, principal.name, datetime.now(UTC))
+
+        def work(connection: Connection) -> int:
+            records = reader.find_instances(
+                connection,
+                self._partition_id,
+                study_instance_uid,
+                series_instance_uid or None,
+                sop_instance_uid or None,
+            )
+            uids = [record.sop_instance_uid for record in records]
+            return len(withholding.withhold(connection, self._partition_id, uids, cause))
+
+        return self._database.write(work)
+
+    def restore(self, principal: Principal, sop_instance_uid: str) -> int:  # noqa: ARG002
+        """Show an instance again, or everything a rejection note hid; return how many instances show now.
+
+        A note stays hidden itself. Stored bytes are read as ingest reads them; when they were stored, and what was laid
+        over them, stay. What had not arrived is no longer rejected. Raises InstanceNotFound for what is not hidden,
+        Unavailable if the store does not give the bytes: what was restored until then stays so.
+        """
+        with self._database.read() as connection:
+            found = withholding.find_copies(connection, self._partition_id, sop_instance_uid)
+        if not found:
+            raise InstanceNotFound("There is no hidden instance with this UID.")
+        is_note = any(copy.is_note for copy in found)
+        copies = self._iter_hidden_by(sop_instance_uid) if is_note else iter(found)
+        return sum([self._restore(copy) for copy in copies])
+
+    def _iter_hidden_by(self, note_sop_instance_uid: str) -> Iterator[Withheld]:
+        after = 0
+        while True:
+            with self._database.read() as connection:
+                page = withholding.read_page(
+                    connection, self._partition_id, after=after, note_sop_instance_uid=note_sop_instance_uid
+                )
+            if not page:
+                return
+            yield from (copy for copy in page if not copy.is_note)
+            after = page[-1].id
+
+    def _restore(self, copy: Withheld) -> bool:
+        """Show one copy; False for what had not arrived, which is only forgotten."""
+        if copy.location is None:
+            self._database.write(lambda connection: withholding.forget_expected(connection, copy.id))
+            return False
+        steps = load_steps(copy.overlay)
+        restored = self._copies.prepare(copy.location, copy.dataset_digest, copy.origin, copy.stored_at, steps)
+        at = datetime.now(UTC)
+        return self._database.write(lambda connection: withholding.release(connection, copy, restored, at))

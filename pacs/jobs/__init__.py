@@ -1,0 +1,1 @@
+"""Work that must be done later, and is not forgotten."""

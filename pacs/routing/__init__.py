@@ -1,0 +1,1 @@
+"""What is sent on, to whom, until it has arrived."""

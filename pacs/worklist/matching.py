@@ -1,0 +1,261 @@
+"""Worklist keys held against an entry in memory (PS3.4 K.2.2, C.2.2.2): every key at its place, sequences item by item.
+
+The database narrows a query to the rows that can match; this decides, so that any key of the table can be a condition,
+and names are compared folded as everywhere else.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pacs.errors import InvalidQuery
+from pacs.model import Attributes, Level
+from pacs.names import fold_pattern, name_keys
+from pacs.normal import normal_date, normal_time
+from pacs.predicates import matches_pattern
+from pacs.query import AnyOf, Condition, Equals, InRange, Wildcard, parse_key
+from pacs.tags import Attribute, Matching, keyword_of, tag_of, vr_of
+from pacs.worklist import keys
+from pacs.worklist.keys import is_supported
+
+MAX_KEYS = 500
+MAX_DEPTH = 8
+
+_MATCHING = {
+    "UI": Matching.UID,
+    "DA": Matching.DATE,
+    "TM": Matching.TIME,
+    "PN": Matching.NAME,
+    "CS": Matching.CODE,
+    **dict.fromkeys(("AE", "AS", "LO", "LT", "SH", "ST", "UC", "UT", "DS", "IS", "US"), Matching.TEXT),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Start date and time together: from ``first`` to ``last``, both inclusive, as YYYYMMDDHHMMSS.FFFFFF or open."""
+
+    first: str
+    last: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What holds of one data set: every condition, and for every sequence one item of which its conditions hold."""
+
+    conditions: tuple[Condition | Moments, ...] = ()
+    items: tuple[tuple[str, "Conditions"], ...] = ()
+
+    def of(self, keyword: str) -> Condition | None:
+        """Return the condition on an attribute of this data set, if there is one."""
+        named = (one for one in self.conditions if not isinstance(one, Moments))
+        return next((one for one in named if one.keyword == keyword), None)
+
+    @property
+    def moments(self) -> Moments | None:
+        """The range of start date and time, if that is one."""
+        return next((one for one in self.conditions if isinstance(one, Moments)), None)
+
+    @property
+    def step(self) -> "Conditions":
+        """What holds of the scheduled step's item."""
+        return next((item for tag, item in self.items if tag == keys.STEP_SEQUENCE), Conditions())
+
+
+@dataclass(frozen=True, slots=True)
+class WorklistQuery:
+    """A parsed identifier: what must hold, and what is returned. ``has_unsupported`` asks for the status 0xFF01."""
+
+    conditions: Conditions
+    identifier: Attributes
+    has_unsupported: bool
+
+
+def parse_query(identifier: Attributes) -> WorklistQuery:
+    """Return what an identifier in the DICOM JSON model asks for; raise InvalidQuery for a value a key cannot have."""
+    unsupported: list[str] = []
+    conditions = _parse(identifier, "", unsupported, 0)
+    returned = {tag: element for tag, element in identifier.items() if tag != keys.CHARACTER_SET}
+    return WorklistQuery(conditions, returned, bool(unsupported))
+
+
+def holds(conditions: Conditions, attributes: Attributes) -> bool:
+    """Whether a data set passes; a value that cannot be read passes nothing."""
+    if not all(_holds_one(condition, attributes) for condition in conditions.conditions):
+        return False
+    for tag, wanted in conditions.items:
+        items = [item for item in attributes.get(tag, {}).get("Value", []) if isinstance(item, dict)]
+        if not any(holds(wanted, item) for item in items):
+            return False
+    return True
+
+
+def build_answer(query: WorklistQuery, attributes: Attributes) -> Attributes:
+    """Return the attributes that an identifier asks for; what the entry does not know is there without a value."""
+    return _select(query.identifier, attributes, "")
+
+
+def _select(identifier: Attributes, attributes: Attributes, sequence: str) -> Attributes:
+    answer: Attributes = {}
+    for tag, key in identifier.items():
+        if tag == keys.TIMEZONE and not sequence and attributes.get(tag, {}).get("Value"):
+            answer[tag] = attributes[tag]
+        if tag == keys.CHARACTER_SET or not is_supported(tag, sequence) or not keyword_of(tag):
+            continue
+        found = attributes.get(tag, {"vr": key.get("vr", "UN")})
+        wanted = _item_of(key) if found.get("vr") == "SQ" else {}
+        if wanted:
+            items = [_select(wanted, item, tag) for item in found.get("Value", []) if isinstance(item, dict)]
+            found = {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
+        answer[tag] = found
+    return answer
+
+
+def _item_of(key: dict[str, Any]) -> Attributes:
+    """Return the item of a sequence key; empty for an absent, an empty and a universal one."""
+    items = [item for item in key.get("Value", []) if isinstance(item, dict)]
+    if len(items) > 1:
+        raise InvalidQuery("A sequence key has one item (PS3.4 C.2.2.2.6).")
+    return items[0] if items else {}
+
+
+def _parse(identifier: Attributes, sequence: str, unsupported: list[str], depth: int) -> Conditions:
+    if depth > MAX_DEPTH or len(identifier) > MAX_KEYS:
+        raise InvalidQuery("The identifier has too many keys.")
+    conditions: list[Condition | Moments] = []
+    items: list[tuple[str, Conditions]] = []
+    for tag, key in identifier.items():
+        if tag in (keys.CHARACTER_SET, keys.TIMEZONE) or tag.endswith("0000"):
+            continue
+        if not keyword_of(tag) or not is_supported(tag, sequence):
+            unsupported.append(tag)
+        elif key.get("vr") == "SQ":
+            inner = _parse(_item_of(key), tag, unsupported, depth + 1)
+            if inner.conditions or inner.items:
+                items.append((tag, inner))
+        else:
+            condition = _parse_key(tag, key, unsupported)
+            conditions += [condition] if condition is not None else []
+    if sequence == keys.STEP_SEQUENCE:
+        conditions = _join_moments(conditions)
+    return Conditions(tuple(conditions), tuple(items))
+
+
+def _parse_key(tag: str, key: dict[str, Any], unsupported: list[str]) -> Condition | None:
+    if not set(key) <= {"vr", "Value"}:
+        raise InvalidQuery(f"The value for {keyword_of(tag)} cannot be read.")
+    text = "\\".join(_text(value) for value in key.get("Value", []))
+    if not text.strip("* \0"):
+        return None
+    matching = _MATCHING.get(vr_of(keyword_of(tag)))
+    if matching is None:
+        unsupported.append(tag)
+        return None
+    attribute = Attribute(keyword_of(tag), Level.STUDY, matching, returned_by_default=False)
+    return parse_key(attribute, text, empties=False, multiples=True)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        groups = [str(value.get(group) or "") for group in ("Alphabetic", "Ideographic", "Phonetic")]
+        return "=".join(groups).rstrip("=")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if value is None else str(value)
+
+
+def _join_moments(conditions: Sequence[Condition | Moments]) -> list[Condition | Moments]:
+    """Make one range of start date and time (PS3.4 Table K.6-1): from 10 h on the first day to 18 h on the last.
+
+    A time that is no range stays a condition of its own, on every day.
+    """
+    found = Conditions(tuple(conditions))
+    date, time = found.of("ScheduledProcedureStepStartDate"), found.of("ScheduledProcedureStepStartTime")
+    if not (isinstance(date, InRange) and isinstance(time, InRange)) or time.first == time.last:
+        return list(conditions)
+    first = date.first + pad_time(time.first, "000000.000000") if date.first else ""
+    last = date.last + pad_time(time.last, "235960.999999") if date.last else ""
+    rest: list[Condition | Moments] = [one for one in conditions if one is not date and one is not time]
+    return [*rest, Moments(first, last)]
+
+
+def pad_time(time: str, filling: str) -> str:
+    """Return a time that may be cut short, completed by the end of ``filling``."""
+    return time + filling[len(time) :]
+
+
+def _holds_one(condition: Condition | Moments, attributes: Attributes) -> bool:
+    if isinstance(condition, Moments):
+        return _holds_moments(condition, attributes)
+    element = attributes.get(tag_of(condition.keyword), {})
+    values = [value for value in element.get("Value", []) if value is not None]
+    matching = _MATCHING.get(element.get("vr", ""))
+    if matching is Matching.NAME:
+        return _holds_name(condition, values)
+    return any(_holds_value(condition, _normal(value, matching), matching) for value in values)
+
+
+def _holds_moments(moments: Moments, attributes: Attributes) -> bool:
+    date, time = (_first_normal(attributes, tag) for tag in (keys.START_DATE, keys.START_TIME))
+    if not date or not time:
+        return False
+    return moments.first <= date + time and (not moments.last or date + time <= moments.last)
+
+
+def _first_normal(attributes: Attributes, tag: str) -> str:
+    element = attributes.get(tag, {})
+    values = element.get("Value") or [None]
+    return _normal(values[0], _MATCHING.get(element.get("vr", "")))
+
+
+def _holds_value(condition: Condition, value: str, matching: Matching | None) -> bool:
+    if not value:
+        return False
+    match condition:
+        case Equals(_, wanted):
+            return value == _normal(wanted, matching)
+        case AnyOf(_, wanted):
+            return any(matches_pattern(value, _normal(one, matching)) for one in wanted)
+        case Wildcard(_, pattern):
+            return matches_pattern(value, _normal(pattern, matching))
+        case InRange(_, first, last):
+            is_time = matching is Matching.TIME
+            first = pad_time(first, "000000.000000") if is_time and first else first
+            last = pad_time(last, "235960.999999") if is_time and last else last
+            return first <= value and (not last or value <= last)
+    return False
+
+
+def _normal(value: Any, matching: Matching | None) -> str:
+    text = _text(value).strip(" \0")
+    match matching:
+        case Matching.DATE:
+            return normal_date(text) or ""
+        case Matching.TIME:
+            return normal_time(text) or ""
+        case Matching.CODE:
+            return text.upper()
+    return text
+
+
+def _holds_name(condition: Condition, values: Iterable[Any]) -> bool:
+    """Whether every component group given matches some group of one of the names, accents and case folded."""
+    match condition:
+        case Equals(_, text) | Wildcard(_, text):
+            wanted: tuple[str, ...] = (text,)
+        case AnyOf(_, texts):
+            wanted = texts
+        case _:
+            return False
+    found = [name_keys(value) for value in values if isinstance(value, dict | str)]
+    for text in wanted:
+        patterns = fold_pattern(text)
+        if patterns and any(all(_fits_name(one, groups) for one in patterns) for groups in found):
+            return True
+    return False
+
+
+def _fits_name(pattern: str, groups: Iterable[str]) -> bool:
+    # "benali^*" finds "benali" too, whose empty components the key has not kept.
+    bare = pattern.rstrip("^*") if pattern.endswith("^*") else pattern
+    return any(matches_pattern(group, pattern) or group == bare for group in groups)

@@ -1,0 +1,178 @@
+"""Encoded frames come back bit for bit, in the form their syntax prescribes, or the syntax is not used at all."""
+
+import imagecodecs
+import numpy as np
+import pytest
+from pydicom import uid
+from pydicom.pixels.decoders.rle import _rle_decode_frame
+
+from pacs.errors import CorruptPixelData, UnsupportedTransferSyntax
+from pacs.imaging import syntaxes
+from pacs.imaging.codecs import PixelDescription, decode
+from pacs.imaging.encoders import ENCODABLE, encode
+
+COUNTS_BITS = [uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL]
+KEEPS_ALL = [uid.RLELossless, syntaxes.DEFLATED_IMAGE_FRAME]
+EVERY = [*COUNTS_BITS, *KEEPS_ALL]
+
+
+def name(syntax):
+    return syntaxes.lookup(syntax).uid
+
+
+def image(kind="u2", bits_stored=12, samples=1, shape=(11, 7), **facts):
+    """Return noise over all of Bits Stored, and its description."""
+    size = np.dtype(kind).itemsize
+    is_signed = np.dtype(kind).kind == "i"
+    low, high = (-(1 << bits_stored - 1), (1 << bits_stored - 1) - 1) if is_signed else (0, (1 << bits_stored) - 1)
+    full = (*shape, samples) if samples > 1 else shape
+    array = np.random.default_rng(5).integers(low, high, full, dtype=np.dtype(kind), endpoint=True)
+    colour = "RGB" if samples == 3 else "MONOCHROME2"
+    described = {
+        "rows": shape[0],
+        "columns": shape[1],
+        "samples_per_pixel": samples,
+        "bits_allocated": size * 8,
+        "bits_stored": bits_stored,
+        "pixel_representation": int(is_signed),
+        "photometric_interpretation": colour,
+    }
+    return array, PixelDescription(**(described | facts))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"kind": "u1", "bits_stored": 8},
+        {"kind": "u1", "bits_stored": 5},
+        {"kind": "u2", "bits_stored": 16},
+        {"kind": "u2", "bits_stored": 12},
+        {"kind": "u2", "bits_stored": 8},
+        {"kind": "i2", "bits_stored": 16},
+        {"kind": "i2", "bits_stored": 12},
+        {"kind": "i1", "bits_stored": 8},
+        {"kind": "u1", "bits_stored": 8, "samples": 3},
+        {"kind": "u2", "bits_stored": 10, "samples": 3},
+        {"kind": "u1", "bits_stored": 8, "samples": 3, "photometric_interpretation": "YBR_FULL"},
+        {"kind": "u1", "bits_stored": 8, "photometric_interpretation": "PALETTE COLOR"},
+        {"kind": "u2", "bits_stored": 12, "shape": (1, 1)},
+        {"kind": "u1", "bits_stored": 8, "samples": 3, "shape": (3, 1)},
+        {"kind": "u2", "bits_stored": 12, "shape": (70, 130)},
+    ],
+    ids=lambda facts: "-".join(map(str, facts.values())),
+)
+@pytest.mark.parametrize("syntax", EVERY, ids=name)
+def test_every_bit_comes_back(syntax, facts):
+    """RULES.md: compares every stored bit; Photometric Interpretation and Planar Configuration set right."""
+    array, description = image(**facts)
+    encoded = encode(syntax, array.tobytes(), description)
+    decoded = decode(syntax, encoded.data, description)
+    assert decoded.pixels == array.tobytes()
+    is_transformed = syntax in COUNTS_BITS[1:] and description.photometric_interpretation == "RGB"
+    assert encoded.photometric_interpretation == (
+        "YBR_RCT" if is_transformed else description.photometric_interpretation
+    )
+
+
+@pytest.mark.parametrize("syntax", EVERY, ids=name)
+def test_planes_are_encoded_and_come_back_as_planes(syntax):
+    array, description = image("u1", 8, samples=3, planar_configuration=1)
+    planes = np.ascontiguousarray(array.transpose(2, 0, 1)).tobytes()
+    encoded = encode(syntax, planes, description)
+    assert decode(syntax, encoded.data, description).pixels == planes
+    expected = {uid.RLELossless: 1, syntaxes.DEFLATED_IMAGE_FRAME: 1}
+    assert encoded.planar_configuration == expected.get(syntax, 0)
+
+
+@pytest.mark.parametrize("kind", ["u2", "i2"])
+@pytest.mark.parametrize("syntax", EVERY, ids=name)
+def test_data_above_bits_stored_keep_an_image_out_of_what_cannot_hold_them(syntax, kind):
+    """RULES.md: skip objects with overlays or data in unused high bits."""
+    array, description = image(kind, 12)
+    array[3, 3] = 0x4000 | 5
+    if syntax in COUNTS_BITS:
+        with pytest.raises(UnsupportedTransferSyntax):
+            encode(syntax, array.tobytes(), description)
+    else:
+        assert decode(syntax, encode(syntax, array.tobytes(), description).data, description).pixels == array.tobytes()
+
+
+@pytest.mark.parametrize("syntax", EVERY, ids=name)
+def test_samples_of_32_bits_are_only_for_what_packs_bytes(syntax):
+    array, description = image("u4", 32)
+    if syntax in COUNTS_BITS:
+        with pytest.raises(UnsupportedTransferSyntax):
+            encode(syntax, array.tobytes(), description)
+    else:
+        assert decode(syntax, encode(syntax, array.tobytes(), description).data, description).pixels == array.tobytes()
+
+
+@pytest.mark.parametrize("facts", [{"bits_allocated": 1}, {"bits_allocated": 64}, {"bits_allocated": 12}])
+@pytest.mark.parametrize("syntax", EVERY, ids=name)
+def test_other_containers_are_unsupported(syntax, facts):
+    _, description = image("u1", 8, **facts)
+    with pytest.raises(UnsupportedTransferSyntax):
+        encode(syntax, b"\0" * 100, description)
+
+
+@pytest.mark.parametrize("syntax", [uid.JPEG2000, uid.JPEGBaseline8Bit, uid.HTJ2K, uid.ExplicitVRLittleEndian, "1.2"])
+def test_nothing_lossy_is_ever_made(syntax):
+    array, description = image()
+    with pytest.raises(UnsupportedTransferSyntax):
+        encode(syntax, array.tobytes(), description)
+
+
+@pytest.mark.parametrize("length", [0, 153, 155])
+def test_frame_of_another_length_is_corrupt(length):
+    _, description = image()
+    with pytest.raises(CorruptPixelData):
+        encode(uid.RLELossless, b"\0" * length, description)
+
+
+def test_frame_that_does_not_come_back_is_not_handed_out(monkeypatch):
+    array, description = image()
+    spoiled = array.copy()
+    spoiled[0, 0] ^= 1
+    wrong = bytes(imagecodecs.jpegls_encode(spoiled))
+    monkeypatch.setattr("imagecodecs.jpegls_encode", lambda _, out: wrong)
+    with pytest.raises(UnsupportedTransferSyntax):
+        encode(uid.JPEGLSLossless, array.tobytes(), description)
+
+
+def test_rle_is_read_by_pydicom():
+    array, description = image("u2", 12, shape=(30, 300))
+    array[5:20] = 7
+    data = encode(uid.RLELossless, array.tobytes(), description).data
+    planes = np.frombuffer(_rle_decode_frame(data, 30, 300, 1, 16), "u2")
+    assert np.array_equal(planes.reshape(30, 300), array)
+    assert len(data) < array.nbytes
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("syntax", [uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL], ids=name)
+def test_high_throughput_is_read_by_another_codec(syntax, samples):
+    array, description = image("u1", 8, samples)
+    assert np.array_equal(imagecodecs.jpeg2k_decode(encode(syntax, array.tobytes(), description).data), array)
+
+
+def test_precision_of_jpeg_2000_is_bits_stored():
+    """PS3.5 8.2.4."""
+    array, description = image("i2", 12)
+    data = encode(uid.JPEG2000Lossless, array.tobytes(), description).data
+    assert data[42] == 0x80 | 11
+
+
+@pytest.mark.parametrize(("shape", "levels"), [((64, 64), 5), ((2048, 2049), 6), ((8, 5000), 7)])
+def test_rpcl_has_a_thumbnail_resolution_first_and_tile_part_lengths(shape, levels):
+    """PS3.5 10.18: RPCL order, a base resolution of at most 64, TLM present."""
+    array, description = image("u1", 1, shape=shape)
+    data = encode(uid.HTJ2KLosslessRPCL, array.tobytes(), description).data
+    style = data.index(b"\xff\x52")
+    assert data[style + 5] == 2  # ISO 15444-1 Table A.16: resolution, position, component, layer
+    assert data[style + 9] == levels
+    assert b"\xff\x55" in data[: data.index(b"\xff\x90")]
+
+
+def test_what_the_table_promises_is_what_is_made():
+    promised = {syntax.uid for syntax in syntaxes.SYNTAXES.values() if syntax.can_encode and syntax.is_encapsulated}
+    assert promised == ENCODABLE
