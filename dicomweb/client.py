@@ -180,5 +180,5 @@ def _listed(answer: dict[str, Any], sequence: str) -> dict[str, int]:
 
 def _refused(uid: str, reason: int) -> Sent:
     """Return what a Failure Reason says (PS3.18 Table I.2-2): of the object for ever, of the server for now."""
-    is_final = reason == 0x0122 or 0xA900 <= reason <= 0xA9FF or 0xC000 <= reason <= 0xCFFF
+    is_final = reason in (0x0122, 0x0124) or 0xA900 <= reason <= 0xA9FF or 0xC000 <= reason <= 0xCFFF
     return Sent(uid, is_delivered=False, problem=f"Failure Reason 0x{reason:04X}", is_final=is_final)

@@ -44,6 +44,7 @@ _MAX_MESSAGE_ID = 0xFFFF
 _DUPLICATE_SOP_INSTANCE = 0x0111
 _SOP_CLASS_NOT_SUPPORTED = 0x0122
 _PROCESSING_FAILURE = 0x0110
+_FINAL = (_SOP_CLASS_NOT_SUPPORTED, 0x0124)  # not supported, not authorised: a person has to change that
 _WARNINGS = (0x0001, 0x0107, 0x0116)
 
 
@@ -233,7 +234,7 @@ class InstanceSender(Generic[T]):
             raise AssociationLost
         code = response.Status
         comment = "" if code == 0 else f"The peer answered 0x{code:04X}."
-        return Result(item, code, comment, is_final=code >> 8 == 0xA9 or code >> 12 == 0xC or code == 0x0122)
+        return Result(item, code, comment, is_final=code >> 8 == 0xA9 or code >> 12 == 0xC or code in _FINAL)
 
 
 def _choose(transfer_syntax_uid: str, accepted: dict[str, int]) -> Acceptable:

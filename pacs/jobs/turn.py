@@ -85,6 +85,8 @@ class Turn:
         self._task = task
         self._patience = patience
         self._stopping = stopping
+        self._is_single = len(jobs) == 1
+        self._is_blocked = False
         self._held = {job.id: job for job in jobs}
         self._results: list[Result] = []
         self._lock = threading.Lock()  # a lease must not change between reading it and reporting with it
@@ -99,11 +101,17 @@ class Turn:
         try:
             self._attempt(tuple(self._held.values()))
         except PacsError as error:
+            self._is_blocked = True
             self._report()
             self._give_back(str(error))
             return False
         self._report()
         return self._has_finished or not self._has_failed
+
+    @property
+    def was_refused_alone(self) -> bool:
+        """Whether the batch was one job, and the destination answered and did not take it."""
+        return self._is_single and self._has_failed and not self._is_blocked
 
     def renew(self, leased_until: datetime) -> None:
         """Prolong the leases of what is still to do."""

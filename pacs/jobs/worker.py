@@ -153,6 +153,9 @@ class Worker:
             return True
         state.turn = Turn(self._database, self._tasks[lane[0]], jobs, self._patience, self._stopping)
         is_moving = state.turn.run()
+        if state.turn.was_refused_alone and not state.failures:
+            # An answer about one job says nothing of the next: it waits by itself, and what comes now need not.
+            return True
         if not is_moving:
             self._give_up_overdue(lane)
         return is_moving

@@ -91,7 +91,8 @@ class Follower:
         pause = 0.0
         while not self._stopping.wait(pause):
             try:
-                pause = 0.0 if self.follow() else POLL_SECONDS
+                # A page that is not full is the end of the log: each look moves the cursor, which costs a commit.
+                pause = 0.0 if self.follow() == PAGE else POLL_SECONDS
             except PacsError as error:
                 LOGGER.warning("The change log cannot be followed now: %s", error)
                 pause = _AFTER_FAILURE_SECONDS

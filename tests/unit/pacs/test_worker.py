@@ -241,6 +241,24 @@ def test_a_blocked_lane_is_tried_with_one_job_until_it_moves(database):
     assert tried[1:3] == [1, 1]
 
 
+def test_a_job_refused_alone_waits_alone(database):
+    refused = threading.Event()
+
+    def task(jobs):
+        for job in jobs:
+            if job.key == "bad":
+                refused.set()
+            yield Failed(job, "0xA700") if job.key == "bad" else Finished(job)
+
+    add(database, "bad")
+    with Worker(database, {"send": task}, Patience(timedelta(days=1), first_pause_seconds=600.0)) as worker:
+        wait_until(refused.is_set)
+        wait_until(lambda: listed(database)["bad"].problem)
+        add(database, "good")
+        worker.wake()
+        wait_until(lambda: states(database)["good"] is JobState.FINISHED)
+
+
 def test_a_lane_blocked_for_too_many_days_is_given_up_as_a_whole(database):
     add(database, *(f"{number:03}" for number in range(60)), now=datetime.now(UTC) - timedelta(days=8))
 
