@@ -19,7 +19,8 @@ from pacs.dimse.service import Service
 from pacs.imaging.syntaxes import ACCEPTED_ORDER, SYNTAXES, TransferSyntax
 from pacs.ingest.incoming import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pacs.ingest.outcome import Reason
-from pacs.tags import ATTRIBUTES, DERIVED, Attribute
+from pacs.tags import ATTRIBUTES, DERIVED, Attribute, keyword_of
+from pacs.worklist.performed import FIXED
 
 _OPTIONS = (
     "relational",
@@ -128,6 +129,8 @@ def _services(settings: Settings, archive: Archive) -> Iterator[str]:
     yield from _table(columns, [(_name(VERIFICATION), VERIFICATION, "SCP", "all below", ""), *rows])
     yield f"\nMessages: {syntaxes}, in this order of preference. Every other known service is refused with"
     yield "0x03, abstract syntax not supported. Unknown and private SOP Classes are taken for storage classes.\n"
+    fixed = ", ".join(sorted(keyword_of(tag) for tag in FIXED))
+    yield f"N-SET of a performed step may change every attribute but: {fixed}. A step is kept for good.\n"
     classes = sorted((_name(uid), uid) for uid, entry in UID_dictionary.items() if _is_storage(uid, entry))
     yield "<details><summary>Storage classes, SCP and SCU; both roles are taken where a C-GET asks</summary>\n"
     yield from _table(("SOP Class", "UID"), classes)

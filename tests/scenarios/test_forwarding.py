@@ -98,6 +98,27 @@ def test_a_station_that_was_down_gets_everything_exactly_as_stored(tmp_path):
     assert len(received) == len(datasets)
 
 
+@pytest.mark.postgres
+def test_two_processes_on_one_database_share_the_work_and_send_each_instance_once(tmp_path, postgres_url):
+    port = free_port()
+    peer = f'[[dimse.peers]]\nae_title = "STATION"\naddress = "127.0.0.1"\nport = {port}\n'
+    config = write_settings(tmp_path / "pacs.toml", peer, RULE.format("STATION"))
+    shared = {"PACS_DATABASE__URL": postgres_url, "PACS_STORAGE__URL": f"file://{tmp_path / 'objects'}"}
+    datasets = [build_ct(InstanceNumber=number) for number in range(1, 41)]
+    with (
+        storescp(port, tmp_path / "received"),
+        serving(tmp_path / "first", config=config, **shared) as first,
+        serving(tmp_path / "second", config=config, **shared) as second,
+    ):
+        for one, other in zip(datasets[::2], datasets[1::2], strict=True):
+            push(first, one)
+            push(second, other)
+        wait_until(lambda: len(queue(second, state="finished")) == len(datasets))
+        assert {job["attempts"] for job in queue(first)} == {1}
+        assert fetch_all(first) == fetch_all(second)
+    assert len(list((tmp_path / "received").iterdir())) == len(datasets)
+
+
 def test_power_cuts_while_forwarding_lose_nothing(tmp_path):
     with serving(tmp_path / "centre") as centre:
         config = write_settings(tmp_path / "pacs.toml", web_destination(centre.dicomweb), RULE.format("CLOUD"))

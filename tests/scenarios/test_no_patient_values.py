@@ -135,11 +135,9 @@ def test_no_patient_value_is_logged_by_the_services(tmp_path):
         said = run_pacs(archive, "worklist", "add", "--patient-name", f"{CANARY}^PHI", "--patient-id", f"{CANARY}-ID")
         said += run_pacs(archive, "correct", "patient", f"{CANARY}-ID", f"PatientName={CANARY}^NEW", "--reason", "test")
         said += run_pacs(archive, "withheld", "list")
-        removed = httpx.delete(f"{archive.dicomweb}/studies/{good.StudyInstanceUID}", timeout=30)
         log = archive.log.read_text()
     assert CANARY not in log
     assert "Traceback" not in log
-    assert CANARY not in removed.text
     assert CANARY not in "".join(line for line in said.splitlines() if not line.startswith("usage:"))
 
 
