@@ -14,7 +14,7 @@ help:
 	@echo "make types   mypy, strict"
 	@echo "make unit    the tests that need no server and no browser"
 	@echo "make docs    regenerate docs/conformance.md from what is mounted"
-	@echo "make bench   ingest against the limits of the machine"
+	@echo "make bench   ingest against the limits of the machine, and a good peer beside hostile ones"
 	@echo "make fuzz    the parsers against random bytes, for longer than the suite does"
 	@echo "make setup   what they all need, into $(VENV)"
 	@echo "make clean   remove the virtual environment and caches, never data"
@@ -45,6 +45,7 @@ docs: $(VENV)/installed
 
 bench: $(VENV)/developing
 	$(BIN)/python benchmarks/ingest.py
+	$(BIN)/python benchmarks/hostile.py
 
 fuzz: $(VENV)/developing
 	PACS_FUZZ_EXAMPLES=20000 $(BIN)/pytest tests/fuzz --timeout 3600

@@ -106,8 +106,11 @@ def move(settings: Settings, options: argparse.Namespace) -> int:
             done = last.completed + last.failed + last.warning
             bar.update(task, completed=done, total=done + last.remaining)
     moved = last.completed + last.warning
+    if not (moved or last.failed):
+        print(f"Nothing was moved: {peer.ae_title} has nothing of this; `pacs find` shows what it has.")
+        return 1
     print(f"{moved} moved from {peer.ae_title} to {destination}, {last.failed} failed.")
-    return 1 if last.failed or not moved else 0
+    return 1 if last.failed else 0
 
 
 def send(settings: Settings, options: argparse.Namespace) -> int:

@@ -212,8 +212,11 @@ def append_note(connection: Connection, note: PreparedInstance, cause: Cause) ->
     _append_changes(connection, note.partition_id, ChangeKind.NOTE_STORED, [note], cause)
 
 
-def release(connection: Connection, copy: Withheld, restored: PreparedInstance, at: datetime) -> bool:
-    """Publish a hidden instance again, and forget every rejection of its UID; False if it was restored meanwhile."""
+def release(connection: Connection, copy: Withheld, restored: PreparedInstance, by: str, at: datetime) -> bool:
+    """Publish a hidden instance again, and forget every rejection of its UID; False if it was restored meanwhile.
+
+    Who did it, and what it undid, stays in the change log: the row that said so is gone.
+    """
     gone = connection.execute(_DELETE, {"row_id": copy.id})
     if gone.rowcount != 1:
         return False
@@ -227,7 +230,7 @@ def release(connection: Connection, copy: Withheld, restored: PreparedInstance, 
         study_instance_uid=restored.study_instance_uid,
         series_instance_uid=restored.series_instance_uid,
         sop_instance_uid=restored.sop_instance_uid,
-        facts={"reason": copy.reason, "note": copy.note_sop_instance_uid},
+        facts={"by": by, "reason": copy.reason, "note": copy.note_sop_instance_uid, "withheld_by": copy.by},
     )
     connection.execute(_DELETE_EXPECTED, {"partition": restored.partition_id, "uid": restored.sop_instance_uid})
     return True

@@ -75,7 +75,7 @@ class Withholder:
 
         return self._database.write(work)
 
-    def restore(self, principal: Principal, sop_instance_uid: str) -> int:  # noqa: ARG002
+    def restore(self, principal: Principal, sop_instance_uid: str) -> int:
         """Show an instance again, or everything a rejection note hid; return how many instances show now.
 
         A note stays hidden itself. Stored bytes are read as ingest reads them; when they were stored, and what was laid
@@ -88,7 +88,7 @@ class Withholder:
             raise InstanceNotFound("There is no hidden instance with this UID.")
         is_note = any(copy.is_note for copy in found)
         copies = self._iter_hidden_by(sop_instance_uid) if is_note else iter(found)
-        return sum([self._restore(copy) for copy in copies])
+        return sum([self._restore(copy, principal.name) for copy in copies])
 
     def _iter_hidden_by(self, note_sop_instance_uid: str) -> Iterator[Withheld]:
         after = 0
@@ -102,7 +102,7 @@ class Withholder:
             yield from (copy for copy in page if not copy.is_note)
             after = page[-1].id
 
-    def _restore(self, copy: Withheld) -> bool:
+    def _restore(self, copy: Withheld, by: str) -> bool:
         """Show one copy; False for what had not arrived, which is only forgotten."""
         if copy.location is None:
             self._database.write(lambda connection: withholding.forget_expected(connection, copy.id))
@@ -110,4 +110,4 @@ class Withholder:
         steps = load_steps(copy.overlay)
         restored = self._copies.prepare(copy.location, copy.dataset_digest, copy.origin, copy.stored_at, steps)
         at = datetime.now(UTC)
-        return self._database.write(lambda connection: withholding.release(connection, copy, restored, at))
+        return self._database.write(lambda connection: withholding.release(connection, copy, restored, by, at))

@@ -228,7 +228,9 @@ def test_restoring_a_note_shows_everything_again_as_it_was(parts, store, title):
         (r.sop_instance_uid, r.location, r.stored_at) for r in before
     ]
     assert search(parts, Level.STUDY) == studies
-    assert len(changes_of(parts, ChangeKind.INSTANCE_RESTORED)) == 3
+    restored = changes_of(parts, ChangeKind.INSTANCE_RESTORED)
+    assert len(restored) == 3
+    assert {(change.facts["by"], bool(change.facts["withheld_by"])) for change in restored} == {(LOCAL.name, True)}
     assert store(images[0]).disposition is Disposition.DUPLICATE
 
 
