@@ -7,6 +7,7 @@ instance, before anything is removed: otherwise two who remove the last two seri
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any, TypeVar
 
 from sqlalchemy import BindParameter, Connection, bindparam, delete, select, update
@@ -22,11 +23,14 @@ CHUNK = 500
 """Rows named by one statement: fewer than any engine's limit of parameters."""
 
 
-def lock_places(connection: Connection, instance_row_ids: Sequence[int]) -> None:
-    """Let nobody else change what is above these instances before this transaction ends."""
+def lock_places(connection: Connection, instance_row_ids: Sequence[int], also: Iterable[Any] = ()) -> None:
+    """Let nobody else change what is above these instances before this transaction ends.
+
+    ``also`` are other places to lock with them: rows with the row ids of patient, study and series.
+    """
     patients, studies, series_row_ids = set[int](), set[int](), set[int]()
     for row_ids in chunks(instance_row_ids):
-        for place in connection.execute(_PLACES_OF_INSTANCES, {"row_ids": row_ids}):
+        for place in chain(connection.execute(_PLACES_OF_INSTANCES, {"row_ids": row_ids}), also):
             patients.add(place.patient_row_id)
             studies.add(place.study_row_id)
             series_row_ids.add(place.series_row_id)

@@ -18,7 +18,7 @@ from pacs.index import corrected
 from pacs.index.conflicts import ConflictKind, flag, flag_other_name
 from pacs.index.corrections import next_active
 from pacs.index.inserting import insert_missing, insert_once
-from pacs.index.removing import count_out, prune
+from pacs.index.removing import count_out, lock_places, prune
 from pacs.index.rows import (
     PATIENT_TAGS,
     PreparedInstance,
@@ -86,6 +86,9 @@ def replace_instance(connection: Connection, existing: Existing, new: PreparedIn
 
     The bytes that answered before are not lost, but only a conflict that the caller records still names them.
     """
+    # Both series at once and in order: who moves an instance the other way would else wait for us, and we for them.
+    target = connection.execute(_FIND_PLACE, _place_key(new)).first()
+    lock_places(connection, [existing.row_id], also=[target] if target is not None else [])
     series_row_id = _place(connection, new)
     old_series_row_id = _found(connection.execute(_LOCK_INSTANCE, {"row_id": existing.row_id}).scalar())
     placed = new.instance | {"series_row_id": series_row_id, "row_id": existing.row_id}
@@ -97,20 +100,23 @@ def replace_instance(connection: Connection, existing: Existing, new: PreparedIn
 
 def _place(connection: Connection, new: PreparedInstance) -> int:
     """Return the row id of the instance's series with this instance counted in; make what is missing above it."""
-    key = {
-        "partition_id": new.partition_id,
-        "study_instance_uid": new.study_instance_uid,
-        "series_instance_uid": new.series_instance_uid,
-    }
-    placed = connection.execute(_FIND_PLACE, key).first()
+    placed = connection.execute(_FIND_PLACE, _place_key(new)).first()
     if placed is None:
         _create_place(connection, new)
-        placed = connection.execute(_FIND_PLACE, key).first()
+        placed = connection.execute(_FIND_PLACE, _place_key(new)).first()
     if placed is None:
         raise LostRace
     _complete(connection, placed, new)
     connection.execute(_COUNT, {"row_id": placed.series_row_id, "step": 1, "at": new.stored_at})
     return int(placed.series_row_id)
+
+
+def _place_key(new: PreparedInstance) -> dict[str, Any]:
+    return {
+        "partition_id": new.partition_id,
+        "study_instance_uid": new.study_instance_uid,
+        "series_instance_uid": new.series_instance_uid,
+    }
 
 
 def _create_place(connection: Connection, new: PreparedInstance) -> None:

@@ -155,6 +155,7 @@ class Worker:
         is_moving = state.turn.run()
         if state.turn.was_refused_alone and not state.failures:
             # An answer about one job says nothing of the next: it waits by itself, and what comes now need not.
+            LOGGER.warning("%s to %s: one job was refused; the queue says why", *lane)
             return True
         if not is_moving:
             self._give_up_overdue(lane)

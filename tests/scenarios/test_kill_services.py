@@ -97,10 +97,12 @@ class Staff:
 
 
 def close_left_sockets():
-    """Close what pynetdicom leaves open of associations that were cut off."""
+    """Close what pynetdicom leaves open of associations that were cut off; what listens is somebody else's."""
     for association in [one for one in gc.get_objects() if isinstance(one, Association)]:
         association.kill()
     for left in [one for one in gc.get_objects() if isinstance(one, socket.socket) and one.fileno() >= 0]:
+        if left.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            continue
         try:
             left.getpeername()
         except OSError:
