@@ -8,9 +8,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from dicomweb import admin, corrections, errors, qido, queue, stow, wado, withheld, worklist
+from dicomweb import admin, corrections, errors, qido, queue, rendered, stow, wado, withheld, worklist
 from dicomweb.context import Context
-from dicomweb.middleware import HeadAsGet, NoSniffing, Unrouted
+from dicomweb.middleware import CompressJson, HeadAsGet, NoSniffing, Unrouted
 from pacs.archive import Archive
 from pacs.model import Door, Origin
 
@@ -19,7 +19,16 @@ DESCRIPTION = (
     "Beside it plain JSON: the worklist, corrections and conflicts, withheld instances, and the queue."
 )
 
-_EXPOSED_HEADERS = ("Content-Location", "Content-Length", "ETag", "Retry-After", "Warning")
+_EXPOSED_HEADERS = (
+    "Accept-Ranges",
+    "Content-Location",
+    "Content-Length",
+    "Content-Range",
+    "ETag",
+    "Last-Modified",
+    "Retry-After",
+    "Warning",
+)
 
 
 def create_app(
@@ -57,7 +66,7 @@ def create_app(
         redirect_slashes=False,
     )
     errors.install(app)
-    routers = (stow.build_router(context), qido.build_router(context), wado.build_router(context))
+    routers = tuple(family.build_router(context) for family in (stow, qido, wado, rendered))
     for router in routers:
         app.include_router(router)
     for beside in (worklist, corrections, withheld, queue):
@@ -70,6 +79,7 @@ def create_app(
             include_in_schema=False,
         )
     )
+    app.add_middleware(CompressJson)
     app.add_middleware(HeadAsGet)
     app.add_middleware(NoSniffing)
     if cors_origins:
@@ -77,7 +87,7 @@ def create_app(
             CORSMiddleware,
             allow_origins=list(cors_origins),
             allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["Accept", "Authorization", "Content-Type"],
+            allow_headers=["Accept", "Authorization", "Content-Type", "If-None-Match", "If-Range", "Range"],
             expose_headers=list(_EXPOSED_HEADERS),
         )
     if viewer is not None:

@@ -14,6 +14,7 @@ DICOM_JSON = "application/dicom+json"
 JSON = "application/json"
 OCTET_STREAM = "application/octet-stream"
 MULTIPART = "multipart/related"
+ZIP = "application/zip"
 
 ANY_SYNTAX = "*"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -146,9 +147,15 @@ def choose_json(ranges: Iterable[MediaRange]) -> str:
 
 
 def choose_instances(ranges: Iterable[MediaRange], *, is_single: bool) -> tuple[Form, ...]:
-    """Return the forms for PS3.10 instances; the single part one only where the resource is one instance."""
+    """Return the forms for PS3.10 instances; the single part one only where the resource is one instance.
+
+    ``application/zip`` is given to who names it (PS3.18 Table 8.7.3-2), never to who takes any ``application/*``.
+    """
     forms = []
     for one in ranges:
+        if one.media_type == ZIP:
+            forms.append(Form(ZIP, is_multipart=False, transfer_syntax_uids=one.transfer_syntax_uids))
+            continue
         if not one.covers(DICOM):
             continue
         # The default is multipart, and */* means the default (PS3.18 8.7.7, Table 10.4.4-1).

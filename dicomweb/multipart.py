@@ -189,6 +189,7 @@ class Part:
     """A part of an answer; ``length_bytes`` is None if unknown.
 
     ``iter_chunks`` is called once, when its turn comes; ``close`` gives back what the part holds if it never does.
+    ``iter_range`` yields bytes from a start up to, not including, an end; None if they are not the same each time.
     """
 
     content_type: str
@@ -196,6 +197,7 @@ class Part:
     length_bytes: int | None
     iter_chunks: Callable[[], Iterator[bytes]]
     close: Callable[[], None] = _nothing
+    iter_range: Callable[[int, int], Iterator[bytes]] | None = None
 
     @property
     def head(self) -> bytes:

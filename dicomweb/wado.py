@@ -5,8 +5,9 @@ every step is one change of threads: between two steps a slow client holds neith
 """
 
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -14,19 +15,23 @@ from typing import TypeVar
 import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
 
-from dicomweb import dicom_json, media_types, multipart
+from dicomweb import caching, dicom_json, media_types, multipart
+from dicomweb.archive_zip import name_of, write_zip
+from dicomweb.caching import Entity, accepts_gzip, derive_tag, is_known
 from dicomweb.context import Context, accepted
 from dicomweb.errors import InvalidAddress
 from dicomweb.media_types import Form
 from dicomweb.middleware import IS_HEAD
 from dicomweb.multipart import Part
 from dicomweb.params import check_uid
+from dicomweb.sending import not_modified, send, send_multipart, send_single, started
+from pacs.access import Principal
 from pacs.errors import NotAcceptable
+from pacs.imaging.dicomdir import Directory
 from pacs.model import InstanceRecord
-from pacs.retrieve import Acceptable, Frames, Representation
+from pacs.retrieve import Acceptable, Frames, Representation, Retriever
 from pacs.tags import text_of
 
 T = TypeVar("T")
@@ -68,6 +73,7 @@ def parse_frame_list(text: str) -> tuple[int, ...]:
 
 def _add_instances(router: APIRouter, context: Context) -> None:
     retriever = context.archive.retrieve
+    describe = _describer(context)
 
     def answer(request: Request, study: str, series: str = "", instance: str = "") -> Response:
         forms = media_types.choose_instances(accepted(request), is_single=bool(instance))
@@ -79,16 +85,22 @@ def _add_instances(router: APIRouter, context: Context) -> None:
             representation = retriever.open_instance(principal, record, Acceptable(form.transfer_syntax_uids))
             return _part(representation, media_types.DICOM, base + _path_of(record))
 
+        entity = describe(request, principal, records, forms, caching.REVALIDATE)
+        if is_known(request.headers, entity.tag):
+            return not_modified(request, entity)
         form, first = _first_acceptable(forms, lambda form: _open_first(records, form, open_part))
+        if form.media_type == media_types.ZIP:
+            first.close()
+            return _send_zip(request, _iter_files(retriever, principal, records, form), entity)
         if not form.is_multipart:
-            return _send_single(request, first)
+            return send_single(request, first, entity)
         identity = (*form.transfer_syntax_uids, *(record.sop_instance_uid for record in records))
         boundary = multipart.derive_boundary(context.boundary_key, identity)
         parts: Iterable[Part] = chain((first,), (open_part(record, form) for record in records[1:]))
         if all(_goes_as_stored(record, form) for record in records):
             # Opening these costs nothing, and tells the length of the whole.
             parts = list(parts)
-        return _send_multipart(request, boundary, media_types.DICOM, parts)
+        return send_multipart(request, boundary, media_types.DICOM, parts, entity)
 
     @router.get(_STUDY, summary="Retrieve a study", operation_id="retrieve_study")
     def retrieve_study(request: Request, study: str) -> Response:
@@ -105,14 +117,24 @@ def _add_instances(router: APIRouter, context: Context) -> None:
 
 def _add_metadata(router: APIRouter, context: Context) -> None:
     retriever = context.archive.retrieve
+    describe = _describer(context)
 
     def answer(request: Request, study: str, series: str = "", instance: str = "") -> Response:
         media_type = media_types.choose_json(accepted(request))
-        records = retriever.iter_metadata(context.principal(request), *_checked(study, series, instance))
+        principal = context.principal(request)
+        records = retriever.find_instances(principal, *_checked(study, series, instance))
+        is_compressed = accepts_gzip(request.headers.getlist("accept-encoding"))
+        entity = describe(request, principal, records, (media_type, is_compressed), caching.REVALIDATE)
+        if is_known(request.headers, entity.tag):
+            return not_modified(request, replace(entity, vary="Accept, Accept-Encoding"))
         base = context.base_url(request)
-        items = (dicom_json.with_bulk_base(header, f"{base}{_path_of(record)}/bulkdata/") for record, header in records)
-        chunks = multipart.coalesce(dicom_json.join_array(_started(items)))
-        return _send(request, chunks, media_type)
+        items: Iterator[bytes] = (
+            dicom_json.with_bulk_base(header, f"{base}{_path_of(record)}/bulkdata/")
+            for record, header in retriever.iter_metadata_of(principal, records)
+        )
+        items = items if request.scope.get(IS_HEAD) else started(items)
+        chunks = multipart.coalesce(dicom_json.join_array(items))
+        return send(request, chunks, media_type, entity.headers(is_repeatable=True))
 
     @router.get(f"{_STUDY}/metadata", summary="Retrieve a study's metadata", operation_id="retrieve_study_metadata")
     def retrieve_study_metadata(request: Request, study: str) -> Response:
@@ -131,6 +153,7 @@ def _add_metadata(router: APIRouter, context: Context) -> None:
 
 def _add_frames(router: APIRouter, context: Context) -> None:
     retriever = context.archive.retrieve
+    describe = _describer(context)
 
     @router.get(f"{_INSTANCE}/frames/{{frames}}", summary="Retrieve frames", operation_id="retrieve_frames")
     def retrieve_frames(request: Request, study: str, series: str, instance: str, frames: str) -> Response:
@@ -138,29 +161,48 @@ def _add_frames(router: APIRouter, context: Context) -> None:
         forms = media_types.choose_frames(accepted(request), is_single=len(frame_numbers) == 1)
         principal = context.principal(request)
         (record,) = retriever.find_instances(principal, *_checked(study, series, instance))
+        entity = describe(request, principal, [record], (forms, frames), caching.KEEP_FRAMES)
+        if is_known(request.headers, entity.tag):
+            return not_modified(request, entity)
+        address = f"{context.base_url(request)}{_path_of(record)}/frames/"
+        if len(frame_numbers) == 1:
+            return answer_one(request, record, forms, frame_numbers[0], address=address, entity=entity)
         form, opened = _first_acceptable(
             forms,
             lambda form: retriever.open_frames(principal, record, frame_numbers, Acceptable(form.transfer_syntax_uids)),
         )
-        address = f"{context.base_url(request)}{_path_of(record)}/frames/"
         media_type = form.media_type or opened.media_type
         content_type = media_types.content_type(media_type, opened.transfer_syntax_uid)
-        parts: Iterable[Part] = _frame_parts(opened, frame_numbers, content_type, address)
         with ExitStack() as stack:
             stack.callback(opened.close)
-            # The first frame is read before anything is promised; if it is the only one, so is the length known.
-            parts = list(parts) if len(frame_numbers) == 1 else _started(iter(parts))
+            # The first frame is read before anything is promised.
+            parts = started(_frame_parts(opened, frame_numbers, content_type, address))
             stack.pop_all()
-        if not form.is_multipart:
-            (part,) = parts
-            return _send_single(request, part)
         identity = (record.sop_instance_uid, opened.transfer_syntax_uid, frames)
         boundary = multipart.derive_boundary(context.boundary_key, identity)
-        return _send_multipart(request, boundary, media_type, parts)
+        return send_multipart(request, boundary, media_type, parts, entity)
+
+    def answer_one(
+        request: Request, record: InstanceRecord, forms: Iterable[Form], number: int, *, address: str, entity: Entity
+    ) -> Response:
+        form, opened = _first_acceptable(
+            forms,
+            lambda form: retriever.open_frame(
+                context.principal(request), record, number, Acceptable(form.transfer_syntax_uids)
+            ),
+        )
+        media_type = form.media_type or opened.media_type
+        part = _part(opened, media_type, f"{address}{number}")
+        if not form.is_multipart:
+            return send_single(request, part, entity)
+        identity = (record.sop_instance_uid, opened.transfer_syntax_uid, str(number))
+        boundary = multipart.derive_boundary(context.boundary_key, identity)
+        return send_multipart(request, boundary, media_type, [part], entity)
 
 
 def _add_bulk_data(router: APIRouter, context: Context) -> None:
     retriever = context.archive.retrieve
+    describe = _describer(context)
 
     @router.get(f"{_INSTANCE}/bulkdata/{{path:path}}", summary="Retrieve bulk data", operation_id="retrieve_bulk_data")
     def retrieve_bulk_data(request: Request, study: str, series: str, instance: str, path: str) -> Response:
@@ -168,6 +210,10 @@ def _add_bulk_data(router: APIRouter, context: Context) -> None:
             raise InvalidAddress("The path of the bulk data is malformed.")
         principal = context.principal(request)
         (record,) = retriever.find_instances(principal, *_checked(study, series, instance))
+        # A document carries names: it is asked for again as metadata is.
+        entity = describe(request, principal, [record], accepted(request), caching.REVALIDATE)
+        if is_known(request.headers, entity.tag):
+            return not_modified(request, entity)
         representation = retriever.open_bulk(principal, record, path)
         try:
             media_type = representation.media_type
@@ -181,9 +227,9 @@ def _add_bulk_data(router: APIRouter, context: Context) -> None:
         address = f"{context.base_url(request)}{_path_of(record)}/bulkdata/{path}"
         part = _part(representation, form.media_type, address)
         if not form.is_multipart:
-            return _send_single(request, part)
+            return send_single(request, part, entity)
         boundary = multipart.derive_boundary(context.boundary_key, (record.sop_instance_uid, path))
-        return _send_multipart(request, boundary, form.media_type, [part])
+        return send_multipart(request, boundary, form.media_type, [part], entity)
 
 
 def _checked(study: str, series: str, instance: str) -> tuple[str, str, str]:
@@ -223,7 +269,8 @@ def _part(representation: Representation, media_type: str, address: str) -> Part
 
     transfer_syntax_uid = "" if media_type in _SAFE_DOCUMENTS else representation.transfer_syntax_uid
     content_type = media_types.content_type(media_type, transfer_syntax_uid)
-    return Part(content_type, address, representation.length_bytes, iter_chunks, representation.close)
+    length_bytes, close, iter_range = representation.length_bytes, representation.close, representation.iter_range
+    return Part(content_type, address, length_bytes, iter_chunks, close, iter_range)
 
 
 def _frame_parts(opened: Frames, frame_numbers: Iterable[int], content_type: str, address: str) -> Iterator[Part]:
@@ -251,64 +298,40 @@ def _path_of(record: InstanceRecord) -> str:
     )
 
 
-def _started(items: Iterator[T]) -> Iterator[T]:
-    """Return the same iterator with its first item taken, so that what it raises at the start is raised here."""
-    for first in items:
-        return chain((first,), items)
-    return iter(())
+def _iter_files(
+    retriever: Retriever, principal: Principal, records: list[InstanceRecord], form: Form
+) -> Iterator[tuple[str, Part]]:
+    """Yield names and instances, each opened when its turn comes, and last the DICOMDIR that lists them."""
+    acceptable = Acceptable(form.transfer_syntax_uids)
+    directory = Directory()
+    for index, (record, header) in enumerate(retriever.iter_metadata_of(principal, records)):
+        representation = retriever.open_instance(principal, record, acceptable)
+        directory.add(name_of(index), orjson.loads(header), representation.transfer_syntax_uid)
+        yield name_of(index), _part(representation, media_types.DICOM, "")
+    content = directory.encode()
+    yield "DICOMDIR", Part(media_types.DICOM, "", len(content), partial(iter, (content,)))
 
 
-def _send_single(request: Request, part: Part) -> Response:
-    chunks = multipart.coalesce(part.iter_chunks())
-    response = _send(request, chunks, part.content_type, part.length_bytes, part.close)
-    response.headers["Content-Location"] = part.location
-    return response
+def _send_zip(request: Request, files: Iterable[tuple[str, Part]], entity: Entity) -> Response:
+    """Return files as a ZIP file of a name that says nothing of a patient."""
+    headers = {**entity.headers(is_repeatable=False), "Content-Disposition": 'attachment; filename="dicom.zip"'}
+    if request.scope.get(IS_HEAD):
+        files = ()
+    return send(request, multipart.coalesce(write_zip(files)), media_types.ZIP, headers)
 
 
-def _send_multipart(request: Request, boundary: str, media_type: str, parts: Iterable[Part]) -> Response:
-    """Return the answer that carries these parts; its length is known if they are a list."""
-    known = parts if isinstance(parts, list) else []
-    length_bytes = multipart.measure(boundary, known) if known else None
-    with ExitStack() as stack:
-        for part in known:
-            stack.callback(part.close)
-        chunks = multipart.coalesce(multipart.write(boundary, parts))
-        content_type = media_types.multipart_type(media_type, boundary)
-        return _send(request, chunks, content_type, length_bytes, stack.pop_all().close)
+def _describer(context: Context) -> Callable[..., Entity]:
+    """Return what gives the entity of an answer: from its instances' revision and what shapes it in the request."""
 
+    def describe(
+        request: Request, principal: Principal, records: list[InstanceRecord], shape: object, cache_control: str
+    ) -> Entity:
+        revision = context.archive.retrieve.read_revision(principal, records)
+        # A multipart answer is other bytes with another boundary.
+        boundary = multipart.derive_boundary(context.boundary_key, ("etag",))
+        tag = derive_tag(revision.digest, context.base_url(request), request.url.path, repr(shape), boundary)
+        # A correction that is undone leaves no date behind, and an instance that is taken away none in its series.
+        is_dated = len(records) == 1 and not revision.is_corrected and "/instances/" in request.url.path
+        return Entity(tag, cache_control, modified_at=records[0].stored_at if is_dated else None)
 
-def _send(
-    request: Request,
-    chunks: Iterator[bytes],
-    content_type: str,
-    length_bytes: int | None = None,
-    close: Callable[[], None] | None = None,
-) -> Response:
-    headers = {"Cache-Control": "private", "Vary": "Accept", "Content-Type": content_type}
-    if length_bytes is not None:
-        headers["Content-Length"] = str(length_bytes)
-    return _Streamed(request, chunks, headers, close)
-
-
-class _Streamed(StreamingResponse):
-    """A streamed body that is given back however sending ends: sent, hung up on, or never asked for (HEAD)."""
-
-    def __init__(
-        self, request: Request, chunks: Iterator[bytes], headers: dict[str, str], close: Callable[[], None] | None
-    ) -> None:
-        super().__init__(() if request.scope.get(IS_HEAD) else chunks, headers=headers)
-        self._chunks = chunks
-        self._close_body = close
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._give_back()
-
-    def _give_back(self) -> None:
-        if isinstance(self._chunks, Generator):
-            self._chunks.close()
-        if self._close_body is not None:
-            self._close_body()
+    return describe

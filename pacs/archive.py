@@ -7,7 +7,7 @@ from pacs.correction import Corrector
 from pacs.ingest.coercion import OutboundCoercion
 from pacs.ingest.pipeline import Ingestor
 from pacs.ingest.withholding import Withholder
-from pacs.retrieve import Retriever
+from pacs.retrieve import Renderer, Retriever
 from pacs.routing.keeper import QueueKeeper
 from pacs.search import Searcher
 from pacs.worklist import PerformedSteps, Worklist
@@ -24,6 +24,7 @@ class Archive:
     commit: Committer
     search: Searcher
     retrieve: Retriever
+    render: Renderer
     worklist: Worklist
     performed_steps: PerformedSteps
     queue: QueueKeeper

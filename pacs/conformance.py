@@ -69,7 +69,28 @@ Accept: single-part and `multipart/related` answers are negotiated by PS3.18 8.7
 transfer-syntax parameter instances and frames are given in Explicit VR Little Endian; only lossy or undecodable pixels
 keep their syntax. QIDO-RS answers `application/dicom+json`.
 
+Studies, series and instances are also given as `application/zip`, to who names it: files named by numbers, and a
+DICOMDIR; `transfer-syntax=*` gives them as received.
+
+Caching and transfer (RFC 9110):
+
+- JSON is compressed with gzip, and with nothing else, for who accepts it; pixels never are.
+- Metadata, instances, frames and bulk data have an `ETag`, of what the index says of them and of the form asked for;
+  `If-None-Match` is answered 304 without reading an object. It is strong where the bytes are those stored, and weak
+  where they are made anew: transcoded, or with a header that was corrected. `If-Modified-Since` is not evaluated.
+- `Cache-Control` is `private, no-cache` for what carries names, so that corrections and rejections hold at once;
+  frames may be kept for five minutes. Searches are not kept.
+- `Range` and `If-Range` are obeyed for a single frame or instance in one part whose bytes are those stored. Several
+  ranges, and ranges of anything else, are answered with the whole.
+- `HEAD` is answered wherever `GET` is, with the same header fields.
+
 Beside DICOMweb, in JSON: `/worklist`, `/queue`, `/corrections`, `/conflicts` and `/withheld`.
+
+Rendered resources and thumbnails: JPEG (the default), PNG and GIF; several images are parts, and a GIF of a multi-frame
+instance moves. `window`, `viewport` and `quality` are obeyed; `annotation` and `iccprofile` are ignored with a Warning.
+Images are rendered by PS3.4 N.2 with their own first window, else their VOI LUT, else the range of the frame; overlays
+are drawn in white; presentation states are not applied. A still of a multi-frame instance is its representative frame,
+else the middle one; a study's or series' thumbnail is of its middle instance, at most 256 x 256.
 
 Deviations from PS3.18, on purpose:
 

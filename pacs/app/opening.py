@@ -30,7 +30,7 @@ from pacs.jobs.queue import NewJob
 from pacs.maintenance.conflicts import Comparer
 from pacs.maintenance.verification import find_problem
 from pacs.model import CLINICAL_PARTITION, Attributes, Door, DuplicatePolicy, Location, Origin
-from pacs.retrieve import Retriever
+from pacs.retrieve import Renderer, Retriever
 from pacs.routing import forward
 from pacs.routing.keeper import QueueKeeper
 from pacs.search import Searcher
@@ -84,6 +84,14 @@ def open_archive(settings: Settings) -> Iterator[Parts]:
     with closing(database), closing(Sandbox()) as sandbox:
         database.migrate()
         copies = CopyReader(store, CLINICAL_PARTITION, spool_directory, settings.ingest.character_set, coercion)
+        retriever = Retriever(
+            database,
+            store,
+            CLINICAL_PARTITION,
+            spool_directory,
+            sandbox,
+            parse=lambda source: parse_header(source, source.size_bytes, (settings.ingest.character_set,)),
+        )
         archive = Archive(
             ingest=Ingestor(
                 database,
@@ -104,14 +112,8 @@ def open_archive(settings: Settings) -> Iterator[Parts]:
                 resend=_resend,
             ),
             search=Searcher(database, CLINICAL_PARTITION),
-            retrieve=Retriever(
-                database,
-                store,
-                CLINICAL_PARTITION,
-                spool_directory,
-                sandbox,
-                parse=lambda source: parse_header(source, source.size_bytes, (settings.ingest.character_set,)),
-            ),
+            retrieve=retriever,
+            render=Renderer(retriever),
             worklist=Worklist(database, CLINICAL_PARTITION, lists_in_progress=settings.worklist.lists_in_progress),
             performed_steps=PerformedSteps(
                 database,

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from pacs.errors import CorruptPixelData, FrameNotFound
 from pacs.imaging.frames import plan_frames
 from pacs.imaging.inflation import inflate
 from pacs.imaging.rewriting import swapped_word_bytes
-from pacs.imaging.sources import RangedSource, Scratch
+from pacs.imaging.sources import Pieces, RangedSource, Scratch
 from pacs.imaging.syntaxes import lookup
-from pacs.model import BulkValue, FrameLayout, Header
+from pacs.model import BulkValue, FrameLayout, Header, PixelElement
 from pacs.overlay import Step
 from pacs.tags import text_of
 
@@ -39,6 +40,27 @@ class OpenInstance:
     def find_bulk(self, path: str) -> BulkValue | None:
         """Return the value outside the header that a BulkDataURI stands for."""
         return next((value for value in self.header.bulk if value.path == path), None)
+
+    def find_pixels(self, frame_numbers: Sequence[int]) -> PixelElement:
+        """Return where the pixels lie; raise FrameNotFound or CorruptPixelData if one of these frames cannot be had."""
+        pixels = self.header.pixels
+        if pixels is None:
+            raise FrameNotFound("The instance has no pixel data.")
+        if not self.layout.frames:
+            raise CorruptPixelData("Where the frames lie is not known.")
+        if not all(1 <= number <= len(self.layout.frames) for number in frame_numbers):
+            raise FrameNotFound
+        return pixels
+
+    def find_stored(self, pixels: PixelElement, frame_index: int) -> Pieces | None:
+        """Return where a frame lies, or None if words or bits of it have to be moved before it can leave."""
+        value = BulkValue(pixels.tag, pixels.vr, pixels.range)
+        if not pixels.is_encapsulated and (self.layout.bit_offset_step or self.word_bytes(value) > 1):
+            return None
+        pieces = Pieces()
+        for part in self.layout.frames[frame_index]:
+            pieces.splice(self.source, part.start, part.end)
+        return pieces
 
     def word_bytes(self, value: BulkValue) -> int:
         """Return the size of the words that have to be turned around in a value; 1 in little endian."""

@@ -57,6 +57,8 @@ class Representation:
     length_bytes: int
     _iter_chunks: Callable[[], Iterator[bytes]]
     _close: Callable[[], None] = _nothing
+    iter_range: Callable[[int, int], Iterator[bytes]] | None = None
+    """Yields bytes from a start up to, not including, an end; None where the bytes are made anew for every answer."""
 
     def iter_chunks(self) -> Iterator[bytes]:
         """Yield the bytes in chunks of 256 KiB to 1 MiB or so; left in the middle, it closes what it reads from.

@@ -116,6 +116,20 @@ class Pieces:
         """Yield the bytes in chunks of ``CHUNK_BYTES`` or somewhat more, the last one shorter."""
         return iter_joined(self._iter_parts())
 
+    def iter_range(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield bytes ``start`` up to, not including, ``end``, and read no others; no word is turned around."""
+        offset = 0
+        for piece in self.freeze():
+            length_bytes = len(piece) if isinstance(piece, bytes) else piece.length_bytes
+            first, last = max(start - offset, 0), min(end - offset, length_bytes)
+            offset += length_bytes
+            if first >= last:
+                continue
+            if isinstance(piece, bytes):
+                yield piece[first:last]
+            else:
+                yield from Splice(piece.source, piece.start + first, piece.start + last).iter_chunks()
+
     def _iter_parts(self) -> Iterator[bytes]:
         for piece in self.freeze():
             if isinstance(piece, Splice):

@@ -4,6 +4,7 @@ Reading hands out the stored JSON bytes; nothing is decoded to be encoded again 
 corrected: what is kept is as received, and the overlay is laid over it on the way out.
 """
 
+import hashlib
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pacs.overlay import Step, apply
 PAGE_SIZE = 100
 """Headers read in one go: a few hundred kilobytes, and a transaction of a few milliseconds."""
 
+_REVISION_ROWS = 500
 _LEVEL = 1
 """A third of the time of zlib's default for a quarter more bytes: this is paid on every store."""
 
@@ -40,6 +42,18 @@ class StoredHeader:
     bulk: tuple[BulkValue, ...]
     layout: bytes
     steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """Which state of some instances this is; another one after every change to what they are answered with.
+
+    ``digest`` is made of where and when the bytes were stored, their digest, and which steps are laid over them: never
+    of a value that a step or a header has. ``is_corrected``: a correction was made to their study, or undone.
+    """
+
+    digest: str
+    is_corrected: bool
 
 
 def dump(value: object) -> bytes:
@@ -100,6 +114,29 @@ def read_steps(connection: Connection, row_id: int) -> tuple[Step, ...]:
     return steps_of(row)
 
 
+def read_revision(connection: Connection, row_ids: Sequence[int]) -> Revision:
+    """Return what the answers made of these instances, in this order, depend on; a row that is gone is left out."""
+    digest = hashlib.blake2b(digest_size=16)
+    is_corrected = False
+    for start in range(0, len(row_ids), _REVISION_ROWS):
+        wanted = row_ids[start : start + _REVISION_ROWS]
+        rows = {row.id: row for row in connection.execute(_REVISIONS, {"row_ids": list(wanted)})}
+        for row in (rows[row_id] for row_id in wanted if row_id in rows):
+            is_corrected = is_corrected or bool(row.corrections)
+            steps = [(step.correction_id, step.at.isoformat(), sorted(step.changes)) for step in steps_of(row)]
+            facts = (
+                row.id,
+                row.blob_key,
+                row.blob_offset,
+                row.blob_length,
+                bytes(row.dataset_digest),
+                row.stored_at,
+                steps,
+            )
+            digest.update(repr(facts).encode())
+    return Revision(digest.hexdigest(), is_corrected=is_corrected)
+
+
 def read_metadata(connection: Connection, row_ids: Sequence[int]) -> list[tuple[InstanceRecord, bytes]]:
     """Return record and DICOM JSON of these instances as they leave, in this order; a row that is gone is left out."""
     rows = {row.id: row for row in connection.execute(_METADATA, {"row_ids": list(row_ids)})}
@@ -156,5 +193,8 @@ _HEADER = _with_overlays(instance_header.c.attributes, instance_header.c.bulk, i
     _OF_INSTANCE
 )
 _METADATA = _with_overlays(*RECORD_COLUMNS, instance_header.c.attributes).where(
+    instance.c.id.in_(bindparam("row_ids", expanding=True))
+)
+_REVISIONS = _with_overlays(*RECORD_COLUMNS, instance.c.dataset_digest).where(
     instance.c.id.in_(bindparam("row_ids", expanding=True))
 )

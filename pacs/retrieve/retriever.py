@@ -22,7 +22,6 @@ from pacs.database.base import Database
 from pacs.errors import (
     BulkDataNotFound,
     CorruptPixelData,
-    FrameNotFound,
     InstanceNotFound,
     InvalidHeader,
     NotAcceptable,
@@ -30,7 +29,7 @@ from pacs.errors import (
     StudyNotFound,
     UnsupportedTransferSyntax,
 )
-from pacs.imaging.codecs import PixelDescription
+from pacs.imaging.codecs import DecodedFrame, PixelDescription
 from pacs.imaging.frames import decode_layout, plan_frames
 from pacs.imaging.opened import OpenInstance, closer
 from pacs.imaging.reading import iter_frames, iter_native_frames
@@ -39,18 +38,20 @@ from pacs.imaging.sources import Pieces
 from pacs.imaging.syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM, lookup
 from pacs.imaging.transcode import FrameCodec, Transcoded, transcode
 from pacs.index import metadata, reader
+from pacs.index.metadata import Revision
 from pacs.model import Attributes, BulkValue, Header, InstanceRecord, Location, PixelElement
 from pacs.overlay import Step, apply
 from pacs.retrieve.stored import SpoolScratch, StoredBytes
 from storage.base import BlobStore
 
-__all__ = ["ANY", "DEFAULT", "DICOM", "Acceptable", "Frames", "Representation", "Retriever"]
+__all__ = ["ANY", "DEFAULT", "DICOM", "Acceptable", "Frames", "Representation", "Retriever", "Revision"]
 
 LOGGER = logging.getLogger(__name__)
 
 DICOM = "application/dicom"
 
 Coerce = Callable[[Attributes], Sequence[Step]]
+DecodeFrames = Callable[[Sequence[int]], Iterator[DecodedFrame]]
 
 _PIXEL_DATA = "7FE00010"
 _UNDECODABLE = (UnsupportedTransferSyntax, CorruptPixelData, InvalidHeader)
@@ -119,7 +120,24 @@ class Retriever:
         ``find_instances``; no instance is opened, and no transaction stays open between pages.
         """
         records = self.find_instances(principal, study_instance_uid, series_instance_uid, sop_instance_uid)
+        return self.iter_metadata_of(principal, records)
+
+    def iter_metadata_of(
+        self,
+        principal: Principal,  # noqa: ARG002
+        records: Sequence[InstanceRecord],
+    ) -> Iterator[tuple[InstanceRecord, bytes]]:
+        """Return the same of instances that were found already; one that is gone by its turn is left out."""
         return metadata.iter_metadata(self._database, [record.row_id for record in records])
+
+    def read_revision(
+        self,
+        principal: Principal,  # noqa: ARG002
+        records: Sequence[InstanceRecord],
+    ) -> Revision:
+        """Return which state of these instances this is, from the index alone: another one after every change."""
+        with self._database.read() as connection:
+            return metadata.read_revision(connection, [record.row_id for record in records])
 
     def open_instance(
         self,
@@ -175,16 +193,54 @@ class Retriever:
         lie; the iterator raises CorruptPixelData or UnsupportedTransferSyntax for a later frame.
         """
         with self._open(record) as opened:
-            pixels = opened.header.pixels
-            if pixels is None:
-                raise FrameNotFound("The instance has no pixel data.")
-            if not opened.layout.frames:
-                raise CorruptPixelData("Where the frames lie is not known.")
-            if not all(1 <= number <= len(opened.layout.frames) for number in frame_numbers):
-                raise FrameNotFound
+            pixels = opened.find_pixels(frame_numbers)
             indexes = [number - 1 for number in frame_numbers]
             frames = self._frames(opened, pixels, indexes, acceptable)
             return frames.owning(closer(opened.release()))
+
+    def open_frame(
+        self,
+        principal: Principal,  # noqa: ARG002
+        record: InstanceRecord,
+        frame_number: int,
+        acceptable: Acceptable = DEFAULT,
+    ) -> Representation:
+        """Return one frame, as ``open_frames`` does; the caller closes it.
+
+        Nothing of it is read yet where it lies in the store as it leaves: then ranges of it can be read.
+        """
+        with self._open(record) as opened:
+            pixels = opened.find_pixels([frame_number])
+            stored = opened.syntax if pixels.is_encapsulated else lookup(EXPLICIT_VR_LITTLE_ENDIAN)
+            targets = acceptable.targets(stored, keeps_lossy=not stored.is_lossless)
+            pieces = opened.find_stored(pixels, frame_number - 1)
+            if targets[:1] == (stored.uid,) and pieces is not None:
+                close = closer(opened.release())
+                uid, media_type, iter_range = stored.uid, stored.media_type, pieces.iter_range
+                return Representation(uid, media_type, pieces.length_bytes, pieces.iter_chunks, close, iter_range)
+            frames = self._frames(opened, pixels, [frame_number - 1], acceptable)
+            (frame,) = frames
+            return Representation(frames.transfer_syntax_uid, frames.media_type, len(frame), lambda: iter((frame,)))
+
+    @contextmanager
+    def open_images(
+        self,
+        principal: Principal,  # noqa: ARG002
+        record: InstanceRecord,
+    ) -> Iterator[tuple[OpenInstance, DecodeFrames]]:
+        """Give an instance, and what decodes its frames by their indexes, which count from 0, while the block lasts.
+
+        Raises NotAcceptable if there are no pixels, CorruptPixelData if nobody knows where the frames lie; the iterator
+        raises CorruptPixelData or UnsupportedTransferSyntax.
+        """
+        with self._open(record) as opened:
+            pixels = opened.header.pixels
+            if pixels is None:
+                raise NotAcceptable("The instance has no pixel data, so there is no image of it.")
+            if not opened.layout.frames:
+                raise CorruptPixelData("Where the frames lie is not known.")
+            description = PixelDescription.from_attributes(opened.header.attributes)
+            yield opened, lambda indexes: self._iter_decoded(opened, pixels, indexes, description)
 
     def open_bulk(
         self,
@@ -248,20 +304,30 @@ class Retriever:
         is_encoding = lookup(transfer_syntax_uid).is_encapsulated
         if is_encoding and (pixels.tag != _PIXEL_DATA or opened.layout.bit_offset_step):
             raise UnsupportedTransferSyntax
-        for stored in self._iter_stored(opened, pixels, indexes):
-            frame, colour = stored, description.photometric_interpretation
-            if pixels.is_encapsulated:
-                decoded = self._codec.decode_frame(opened.syntax.uid, stored, description)
-                frame, colour = decoded.pixels, decoded.photometric_interpretation
+        for decoded in self._iter_decoded(opened, pixels, indexes, description):
+            frame = decoded.pixels
             if is_encoding:
-                described = replace(description, photometric_interpretation=colour)
+                described = replace(description, photometric_interpretation=decoded.photometric_interpretation)
                 frame = self._codec.encode_frame(transfer_syntax_uid, frame, described).data
             yield frame
+
+    def _iter_decoded(
+        self, opened: OpenInstance, pixels: PixelElement, indexes: Sequence[int], description: PixelDescription
+    ) -> Iterator[DecodedFrame]:
+        for stored in self._iter_stored(opened, pixels, indexes):
+            if pixels.is_encapsulated:
+                yield self._codec.decode_frame(opened.syntax.uid, stored, description)
+            else:
+                yield DecodedFrame(stored, description.photometric_interpretation)
 
     def _as_stored(self, record: InstanceRecord) -> Representation:
         source = self._source(record)
         return Representation(
-            record.transfer_syntax_uid, DICOM, source.size_bytes, lambda: source.iter_range(0, source.size_bytes)
+            record.transfer_syntax_uid,
+            DICOM,
+            source.size_bytes,
+            lambda: source.iter_range(0, source.size_bytes),
+            iter_range=source.iter_range,
         )
 
     @contextmanager

@@ -1,0 +1,119 @@
+"""How answers go out: streamed in steps of a thread each, with the header fields that caches and ranges need.
+
+Whatever a body holds is given back however sending ends: sent, hung up on, or never asked for (HEAD, 304, 416).
+"""
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack
+from itertools import chain
+from typing import TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from dicomweb import media_types, multipart
+from dicomweb.caching import Entity, choose_range
+from dicomweb.errors import problem
+from dicomweb.middleware import IS_HEAD
+from dicomweb.multipart import Part
+
+T = TypeVar("T")
+
+
+def started(items: Iterator[T]) -> Iterator[T]:
+    """Return the same iterator with its first item taken, so that what it raises at the start is raised here."""
+    for first in items:
+        return chain((first,), items)
+    return iter(())
+
+
+def not_modified(request: Request, entity: Entity) -> Response:
+    """Return 304 with the tag as the client was given it, weak or strong."""
+    was_weak = any(f"W/{entity.tag}" in field for field in request.headers.getlist("if-none-match"))
+    return Response(status_code=304, headers=entity.headers(is_repeatable=not was_weak))
+
+
+def send_single(request: Request, part: Part, entity: Entity) -> Response:
+    """Return the answer that is one part, or the range of it that was asked for."""
+    is_head = bool(request.scope.get(IS_HEAD))
+    headers = {**entity.headers(is_repeatable=part.iter_range is not None), "Content-Location": part.location}
+    chunks, length_bytes, status = part.iter_chunks(), part.length_bytes, 200
+    if part.iter_range is not None and length_bytes is not None:
+        headers["Accept-Ranges"] = "bytes"
+        wanted = None if is_head else choose_range(request.headers, entity.tag, length_bytes)
+        if wanted is not None:
+            start, end = wanted
+            if start >= end:
+                part.close()
+                refusal = {"Content-Range": f"bytes */{length_bytes}", "Accept-Ranges": "bytes"}
+                return problem(416, "RangeNotSatisfiable", "The range begins behind the last byte.", refusal)
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{length_bytes}"
+            chunks, length_bytes, status = part.iter_range(start, end), end - start, 206
+    # The first bytes are read before anything is promised.
+    try:
+        chunks = multipart.coalesce(chunks if is_head else started(chunks))
+    except BaseException:
+        part.close()
+        raise
+    return send(request, chunks, part.content_type, headers, length_bytes=length_bytes, close=part.close, status=status)
+
+
+def send_multipart(request: Request, boundary: str, media_type: str, parts: Iterable[Part], entity: Entity) -> Response:
+    """Return the answer that carries these parts; its length is known if they are a list."""
+    known = parts if isinstance(parts, list) else []
+    length_bytes = multipart.measure(boundary, known) if known else None
+    is_repeatable = bool(known) and all(part.iter_range is not None for part in known)
+    with ExitStack() as stack:
+        for part in known:
+            stack.callback(part.close)
+        chunks = multipart.coalesce(multipart.write(boundary, parts))
+        content_type = media_types.multipart_type(media_type, boundary)
+        headers = entity.headers(is_repeatable=is_repeatable)
+        return send(request, chunks, content_type, headers, length_bytes=length_bytes, close=stack.pop_all().close)
+
+
+def send(
+    request: Request,
+    chunks: Iterator[bytes],
+    content_type: str,
+    headers: dict[str, str],
+    *,
+    length_bytes: int | None = None,
+    close: Callable[[], None] | None = None,
+    status: int = 200,
+) -> Response:
+    """Return an answer that is streamed; ``close`` gives back what its body holds."""
+    headers = {**headers, "Content-Type": content_type}
+    if length_bytes is not None:
+        headers["Content-Length"] = str(length_bytes)
+    return _Streamed(request, chunks, headers, close, status)
+
+
+class _Streamed(StreamingResponse):
+    """A streamed body that is given back however sending ends: sent, hung up on, or never asked for (HEAD)."""
+
+    def __init__(
+        self,
+        request: Request,
+        chunks: Iterator[bytes],
+        headers: dict[str, str],
+        close: Callable[[], None] | None,
+        status: int,
+    ) -> None:
+        super().__init__(() if request.scope.get(IS_HEAD) else chunks, status, headers=headers)
+        self._chunks = chunks
+        self._close_body = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        if isinstance(self._chunks, Generator):
+            self._chunks.close()
+        if self._close_body is not None:
+            self._close_body()

@@ -1,0 +1,64 @@
+"""Conditions, ranges and codings as RFC 9110 has them."""
+
+import pytest
+from starlette.datastructures import Headers
+
+from dicomweb.caching import Entity, accepts_gzip, choose_range, derive_tag, is_known
+
+TAG = '"abc"'
+
+
+@pytest.mark.parametrize("field", ['"abc"', 'W/"abc"', '"x", W/"y" ,"abc"', '"x,y","abc"'])
+def test_a_listed_tag_is_known_weak_or_strong(field):
+    assert is_known(Headers({"if-none-match": field}), TAG)
+
+
+@pytest.mark.parametrize("field", ["", "*", "abc", '"ABC"', '"abcd"', '"x', '"abc",' * 4000])
+def test_another_tag_a_wildcard_and_nonsense_are_not_known(field):
+    assert not is_known(Headers({"if-none-match": field}), TAG)
+
+
+def test_tags_are_quoted_differ_by_every_part_and_cannot_be_shifted():
+    assert derive_tag("a", "bc") != derive_tag("ab", "c") != derive_tag("ab", "c", "")
+    assert derive_tag("a") == derive_tag("a")
+    assert derive_tag("a").startswith('"')
+    assert derive_tag("\udcff")
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("bytes=0-9", (0, 10)), ("Bytes=90-", (90, 100)), ("bytes=-30", (70, 100)), ("bytes=-300", (0, 100)),
+        ("bytes=0-999", (0, 100)), ("bytes=100-", (100, 100)), ("bytes=200-300", (100, 100)), ("bytes=-0", (100, 100)),
+        ("bytes=5-4", None), ("bytes=0-1,3-4", None), ("items=0-1", None), ("bytes=", None), ("", None),
+    ],
+)  # fmt: skip
+def test_a_range_ends_exclusively_inside_the_answer(field, expected):
+    assert choose_range(Headers({"range": field}), TAG, 100) == expected
+
+
+def test_an_empty_answer_has_no_range_in_it():
+    assert choose_range(Headers({"range": "bytes=0-"}), TAG, 0) == (0, 0)
+
+
+@pytest.mark.parametrize("field", ['W/"abc"', '"other"', "Sun, 06 Nov 1994 08:49:37 GMT"])
+def test_a_range_of_something_else_is_no_range(field):
+    assert choose_range(Headers({"range": "bytes=0-9", "if-range": field}), TAG, 100) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (["gzip"], True), (["br, gzip;q=0.8"], True), (["*"], True), (["deflate", "GZIP"], True), (["x-gzip"], True),
+        ([], False), ([""], False), (["br"], False), (["gzip;q=0"], False), (["*;q=0"], False),
+        (["gzip;q=0.2, identity;q=0.5"], False), (["gzip;q=nonsense"], False), (["gzip; q=0.5"], True),
+    ],
+)  # fmt: skip
+def test_gzip_is_used_where_it_is_wanted(fields, expected):
+    assert accepts_gzip(fields) is expected
+
+
+def test_an_answer_that_is_made_anew_has_a_weak_tag():
+    entity = Entity(TAG, "private")
+    assert entity.headers(is_repeatable=True)["ETag"] == TAG
+    assert entity.headers(is_repeatable=False)["ETag"] == f"W/{TAG}"

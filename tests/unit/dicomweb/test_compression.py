@@ -1,0 +1,56 @@
+"""JSON is compressed while it is made: what has come is not held back until the end."""
+
+import asyncio
+import os
+import zlib
+
+import pytest
+
+from dicomweb.middleware import CompressJson
+
+CHUNK = 256 * 1024
+
+
+def send_through(chunks, content_type=b"application/dicom+json", *, extra=()):
+    """Return the messages that leave, and how many bytes were out when each chunk was handed in."""
+    out, seen = [], []
+
+    async def app(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", content_type), *extra]})
+        for chunk in chunks:
+            seen.append(sum(len(message.get("body", b"")) for message in out))
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def keep(message):
+        out.append(message)
+
+    scope = {"type": "http", "headers": [(b"accept-encoding", b"gzip")]}
+    asyncio.run(CompressJson(app)(scope, None, keep))
+    return out, seen
+
+
+def test_a_long_answer_leaves_as_it_is_made():
+    chunks = [os.urandom(CHUNK) for _ in range(8)]
+    out, seen = send_through(chunks)
+    body = b"".join(message.get("body", b"") for message in out)
+    assert zlib.decompress(body, 31) == b"".join(chunks)
+    for handed_in, left in enumerate(seen):
+        assert handed_in * CHUNK - left < 128 * 1024
+
+
+@pytest.mark.parametrize(
+    ("content_type", "extra"),
+    [
+        (b"application/octet-stream", ()),
+        (b"application/dicom", ()),
+        (b'multipart/related; type="application/dicom+json"', ()),
+        (b"application/zip", ()),
+        (b"application/json", ((b"content-encoding", b"gzip"),)),
+        (b"application/json", ((b"vary", b"Accept-Encoding"),)),
+    ],
+)
+def test_everything_else_passes_untouched(content_type, extra):
+    out, _ = send_through([b"x" * 1000], content_type, extra=extra)
+    assert out[0]["headers"] == [(b"content-type", content_type), *extra]
+    assert b"".join(message.get("body", b"") for message in out) == b"x" * 1000
