@@ -89,7 +89,7 @@ def test_a_station_that_was_down_gets_everything_exactly_as_stored(tmp_path):
     with serving(tmp_path / "data", config=config) as archive:
         push(archive, *datasets)
         wait_until(lambda: any(job["problem"] for job in queue(archive, state="waiting")))
-        assert len(queue(archive, state="waiting", lane="STATION")) == len(datasets)
+        wait_until(lambda: len(queue(archive, state="waiting", lane="STATION")) == len(datasets))
         with storescp(port, tmp_path / "received"):
             wait_until(lambda: len(queue(archive, state="finished")) == len(datasets))
         stored = fetch_all(archive)
