@@ -18,6 +18,7 @@ from pacs.errors import (
     InvalidValue,
     NotAcceptable,
     NotFound,
+    NotPermitted,
     OutOfResources,
     PacsError,
     ScheduledStepExists,
@@ -51,6 +52,7 @@ class UnsupportedMediaType(PacsError):
 
 STATUS: tuple[tuple[type[PacsError], int], ...] = (
     (NotFound, 404),
+    (NotPermitted, 403),
     (InvalidQuery, 400),
     (InvalidValue, 400),
     (CannotCorrect, 409),

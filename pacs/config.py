@@ -46,6 +46,7 @@ class HttpSettings(_Section):
 
     ``public_url`` is what clients reach the archive by, if that is not what they say in their Host header (a proxy, or
     a client that leaves the port out). An empty ``viewer_dir`` is the folder ``viewer`` in the data directory.
+    ``may_delete``: whoever reaches this port may delete studies, series and instances, which can be undone.
     """
 
     host: str = "127.0.0.1"
@@ -53,6 +54,7 @@ class HttpSettings(_Section):
     public_url: str = Field(default="", pattern=r"^(https?://[^/?#\s]+(/[^?#\s]*)?)?$")
     cors_origins: tuple[str, ...] = ()
     viewer_dir: Path | None = None
+    may_delete: bool = False
 
 
 class PeerSettings(_Section):
@@ -168,6 +170,37 @@ class WorklistSettings(_Section):
     lists_in_progress: bool = True
 
 
+class ImagingSettings(_Section):
+    """What is made of images after they were stored, and how much of what was made for clients is kept.
+
+    ``recompress`` packs stored images without loss in the background, and keeps what was received for
+    ``keep_original_days``. ``cache_bytes`` bounds the folder of transcoded frames in the data directory; 0 keeps none.
+    """
+
+    thumbnails: bool = True
+    recompress: Literal["none", "htj2k-lossless"] = "none"
+    keep_original_days: Annotated[float, Field(ge=0)] = 30.0
+    cache_bytes: Annotated[int, Field(ge=0)] = 1024 * 1024 * 1024
+
+
+class WebhookSettings(_Section):
+    """An address that is told of changes, by name: ``kinds`` of the change log, all if none are given.
+
+    Each notice is signed with ``secret`` (HMAC SHA-256), so that its receiver can tell who sent it.
+    """
+
+    name: AeTitle
+    url: str = Field(pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$")
+    secret: SecretStr = Field(min_length=16)
+    kinds: tuple[str, ...] = ()
+
+
+class WorkitemSettings(_Section):
+    """What happens to work items (UPS) by itself: ``reports_complete`` lets a report stored for a study close its own."""
+
+    reports_complete: bool = True
+
+
 class CommitmentSettings(_Section):
     """How long a storage commitment waits for instances that are still on their way before it fails them."""
 
@@ -195,6 +228,9 @@ class Settings(_Section):
     coercion: tuple[CoercionRuleSettings, ...] = ()
     worklist: WorklistSettings = WorklistSettings()
     commitment: CommitmentSettings = CommitmentSettings()
+    imaging: ImagingSettings = ImagingSettings()
+    webhooks: tuple[WebhookSettings, ...] = ()
+    workitems: WorkitemSettings = WorkitemSettings()
 
     @property
     def storage_url(self) -> str:
@@ -236,6 +272,8 @@ def describe(settings: Settings) -> dict[str, Any]:
     values["http"]["viewer_dir"] = str(settings.viewer_dir)
     for destination in values["routing"]["destinations"]:
         destination["url"] = hide_password(destination["url"])
+    for webhook in values["webhooks"]:
+        webhook["url"] = hide_password(webhook["url"])
     return values
 
 

@@ -44,6 +44,14 @@ class ConflictNotFound(NotFound):
     """There is no such conflict."""
 
 
+class WorkitemNotFound(NotFound):
+    """There is no such work item."""
+
+
+class NotPermitted(PacsError):
+    """You are not permitted to do this here; ask the administrator of the archive."""
+
+
 class InvalidValue(PacsError):
     """A value is none of its attribute."""
 

@@ -10,7 +10,7 @@ from pacs.config import Settings
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
 
 
-TABLES = {("dimse", "peers"), ("routing", "destinations"), ("routing", "rules"), ("coercion",)}
+TABLES = {("dimse", "peers"), ("routing", "destinations"), ("routing", "rules"), ("coercion",), ("webhooks",)}
 """Settings that are lists of tables: of these, the file alone can speak."""
 
 

@@ -1,0 +1,1 @@
+"""Work items of the Unified Worklist (PS3.4 CC)."""
