@@ -196,7 +196,7 @@ class WebhookSettings(_Section):
 
 
 class WorkitemSettings(_Section):
-    """What happens to work items (UPS) by itself: ``reports_complete`` lets a report stored for a study close its own."""
+    """What happens to work items (UPS) by itself: with ``reports_complete`` a report closes the one that waits for it."""
 
     reports_complete: bool = True
 
