@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Two stages: what is needed to install stays behind; what runs has no compiler, no npm and no way to become root.
+# What is needed to install stays behind in its stage; what runs has no compiler, no npm and no way to become root.
 
 FROM python:3.11.13-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
@@ -15,7 +15,14 @@ RUN /opt/pacs/bin/pacs fetch-viewer --to /opt/viewer && test -f /opt/viewer/inde
 # A named volume takes over the owner of the folder that it covers.
 RUN install -d -o 10001 -g 10001 /data
 
-FROM python:3.11.13-slim-bookworm
+FROM python:3.11.13-slim-bookworm AS base
+# ffmpeg makes videos, as a program of its own; the font has the Latin and Arabic letters of names burnt into pictures,
+# which fribidi joins. The archive runs without any of them, and then says what it cannot do.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ffmpeg fonts-dejavu-core libfribidi0 \
+    && rm -rf /var/lib/apt/lists/*
+
+FROM base
 LABEL org.opencontainers.image.title="pacs" org.opencontainers.image.licenses="Apache-2.0"
 RUN groupadd --gid 10001 pacs && useradd --uid 10001 --gid pacs --no-create-home --shell /usr/sbin/nologin pacs
 COPY --from=build /opt/pacs /opt/pacs

@@ -14,7 +14,7 @@ help:
 	@echo "make types   mypy, strict"
 	@echo "make unit    the tests that need no server and no browser"
 	@echo "make docs    regenerate docs/conformance.md from what is mounted"
-	@echo "make bench   ingest against the limits of the machine, and a good peer beside hostile ones"
+	@echo "make bench   ingest against the limits of the machine, hostile peers, streams, and a slow link"
 	@echo "make fuzz    the parsers against random bytes, for longer than the suite does"
 	@echo "make setup   what they all need, into $(VENV)"
 	@echo "make clean   remove the virtual environment and caches, never data"
@@ -46,9 +46,11 @@ docs: $(VENV)/installed
 bench: $(VENV)/developing
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/hostile.py
+	$(BIN)/python benchmarks/streaming.py
+	$(BIN)/python benchmarks/low_bandwidth.py
 
 fuzz: $(VENV)/developing
-	PACS_FUZZ_EXAMPLES=20000 $(BIN)/pytest tests/fuzz --timeout 3600
+	PACS_FUZZ_FACTOR=100 $(BIN)/pytest tests/fuzz tests/conformance/dicomweb/test_openapi.py --timeout 36000
 
 setup: $(VENV)/developing
 

@@ -5,10 +5,29 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
-from dicomweb import admin, corrections, errors, qido, queue, rendered, stow, wado, withheld, worklist
+from dicomweb import (
+    admin,
+    capabilities,
+    changes,
+    corrections,
+    delete,
+    errors,
+    qido,
+    queue,
+    rendered,
+    stow,
+    wado,
+    wado_uri,
+    withheld,
+    workitem_events,
+    workitems,
+    worklist,
+)
+from dicomweb.capabilities import AnswerOptions, methods_of
+from dicomweb.changes import Waiters
 from dicomweb.context import Context
 from dicomweb.middleware import CompressJson, HeadAsGet, NoSniffing, Unrouted
 from pacs.archive import Archive
@@ -16,16 +35,27 @@ from pacs.model import Door, Origin
 
 DESCRIPTION = (
     "DICOMweb (PS3.18): store, search and retrieve studies, series, instances, frames and bulk data. "
-    "Beside it plain JSON: the worklist, corrections and conflicts, withheld instances, and the queue."
+    "Beside it plain JSON: the worklist, corrections and conflicts, withheld instances, the queue and the change feed."
 )
 
+_ALLOWED_HEADERS = (
+    "Accept",
+    "Authorization",
+    "Content-Type",
+    "If-Modified-Since",
+    "If-None-Match",
+    "If-Range",
+    "Range",
+)
 _EXPOSED_HEADERS = (
     "Accept-Ranges",
+    "Allow",
     "Content-Location",
     "Content-Length",
     "Content-Range",
     "ETag",
     "Last-Modified",
+    "Location",
     "Retry-After",
     "Warning",
 )
@@ -41,6 +71,8 @@ def create_app(
     origin: Origin | None = None,
     boundary_key: bytes = b"",
     public_url: str = "",
+    may_delete: bool = False,
+    waiters: Waiters | None = None,
 ) -> FastAPI:
     """Return an application that serves ``archive``; it can be called more than once in a process.
 
@@ -48,13 +80,15 @@ def create_app(
     has. ``origin`` is what the settings say of objects that come in by STOW-RS. ``boundary_key`` must be the same in
     all processes that answer for this archive; without one, each application makes its own. ``public_url`` is scheme,
     host and port by which clients reach this server, for the addresses in its answers; without it, the client's Host is
-    believed.
+    believed. ``may_delete``: whoever comes in may delete. ``waiters`` hold the requests that wait for changes, for the
+    caller to let go when the server stops.
     """
     context = Context(
         archive,
         root=root.rstrip("/"),
         public_url=public_url,
         origin=origin or Origin(Door.STOW),
+        may_delete=may_delete,
         **({"boundary_key": boundary_key} if boundary_key else {}),
     )
     app = FastAPI(
@@ -66,28 +100,28 @@ def create_app(
         redirect_slashes=False,
     )
     errors.install(app)
-    routers = tuple(family.build_router(context) for family in (stow, qido, wado, rendered))
-    for router in routers:
+    workitems.install(app, context)
+    services = [family.build_router(context) for family in (stow, qido, wado, rendered, delete)]
+    services += [wado_uri.build_router(context), capabilities.build_router(context)]
+    services += [family.build_router(context, cors_origins) for family in (workitems, workitem_events)]
+    besides = [beside.build_router(context) for beside in (worklist, corrections, withheld, queue)]
+    besides += [changes.build_router(context, waiters or Waiters()), admin.build_router(is_ready)]
+    for router in (*services, *besides):
         app.include_router(router)
-    for beside in (worklist, corrections, withheld, queue):
-        app.include_router(beside.build_router(context))
-    app.include_router(admin.build_router(is_ready))
-    app.router.routes.append(
-        Route(
-            context.root + "/{rest:path}",
-            Unrouted([route for router in routers for route in router.routes]),
-            include_in_schema=False,
-        )
-    )
+    routes = [route for router in (*services, *besides) for route in router.routes]
+    unrouted = Unrouted([route for router in services for route in router.routes])
+    app.router.routes.append(Route(context.root + "/{rest:path}", unrouted, include_in_schema=False))
+    app.router.routes.append(WebSocketRoute("/{rest:path}", workitem_events.refuse))
     app.add_middleware(CompressJson)
     app.add_middleware(HeadAsGet)
     app.add_middleware(NoSniffing)
+    app.add_middleware(AnswerOptions, routes=routes)
     if cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(cors_origins),
-            allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["Accept", "Authorization", "Content-Type", "If-None-Match", "If-Range", "Range"],
+            allow_methods=methods_of(routes),
+            allow_headers=_ALLOWED_HEADERS,
             expose_headers=list(_EXPOSED_HEADERS),
         )
     if viewer is not None:

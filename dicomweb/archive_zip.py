@@ -6,16 +6,36 @@ are numbers, of at most eight characters (PS3.10 8.2): no UID and nothing of a p
 
 import zipfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from io import RawIOBase
 from typing import Any
 
 from dicomweb.multipart import Part
+from pacs.imaging.syntaxes import lookup
 
 _LEVEL = 1
-"""Native pixels shrink by half on the quickest level, which a slow link is glad of; others cost little to try."""
+"""Native pixels shrink by half on the quickest level, which a slow link is glad of."""
+_AS_IT_IS = 0
+"""What is compressed already does not shrink. It goes as blocks of deflate that are merely stored: an entry that is
+stored outright may have no data descriptor for readers that go from front to back, such as Java's ZipInputStream."""
 _PER_DIRECTORY = 1000
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of every file: when an instance was stored is nobody's business, and the same study gives the same file."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """What goes under a name, and the transfer syntax that it is in; none for what is not an instance."""
+
+    name: str
+    part: Part
+    transfer_syntax_uid: str = ""
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it is compressed already."""
+        syntax = lookup(self.transfer_syntax_uid)
+        return bool(self.transfer_syntax_uid) and (syntax.is_encapsulated or syntax.is_deflated)
 
 
 class _Outlet(RawIOBase):
@@ -43,26 +63,29 @@ def name_of(index: int) -> str:
     return f"DICOM/{index // _PER_DIRECTORY:08d}/{index % _PER_DIRECTORY:08d}"
 
 
-def write_zip(files: Iterable[tuple[str, Part]]) -> Iterator[bytes]:
-    """Yield a ZIP file of names and what goes under them, in order; each is taken when its turn comes, and closed."""
+def write_zip(files: Iterable[File]) -> Iterator[bytes]:
+    """Yield a ZIP file of these files, in order; each is taken when its turn comes, and closed."""
     outlet = _Outlet()
     # Not seekable, so that zipfile writes data descriptors instead of going back.
-    with zipfile.ZipFile(outlet, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
-        for name, part in files:
-            yield from _write_file(archive, outlet, name, part)
+    with zipfile.ZipFile(outlet, "w") as archive:
+        for file in files:
+            yield from _write_file(archive, outlet, file)
     yield outlet.take()
 
 
-def _write_file(archive: zipfile.ZipFile, outlet: _Outlet, name: str, part: Part) -> Iterator[bytes]:
-    entry = zipfile.ZipInfo(name, _EPOCH)
+def _write_file(archive: zipfile.ZipFile, outlet: _Outlet, file: File) -> Iterator[bytes]:
+    part = file.part
+    entry = zipfile.ZipInfo(file.name, _EPOCH)
     entry.compress_type = zipfile.ZIP_DEFLATED
+    # Nothing public sets the level of a single streamed entry before Python 3.13, which keeps this name.
+    entry._compresslevel = _AS_IT_IS if file.is_dense else _LEVEL  # type: ignore[attr-defined]  # noqa: SLF001
     entry.external_attr = 0o644 << 16
     # From the expected size zipfile decides whether 32 bits will do.
     entry.file_size = part.length_bytes or 0
     try:
-        with archive.open(entry, "w", force_zip64=part.length_bytes is None) as file:
+        with archive.open(entry, "w", force_zip64=part.length_bytes is None) as sink:
             for chunk in part.iter_chunks():
-                file.write(chunk)
+                sink.write(chunk)
                 yield outlet.take()
     finally:
         part.close()

@@ -7,13 +7,19 @@ header makes them anew, it is weak: they mean the same each time, and nobody pro
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 from importlib.metadata import version
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
+
+from dicomweb.context import Context
+from dicomweb.multipart import derive_boundary
+from pacs.access import Principal
+from pacs.model import InstanceRecord
 
 REVALIDATE = "private, no-cache"
 """For what carries a patient's name: kept, but asked for again each time, so that a correction or a rejection holds at
@@ -50,8 +56,32 @@ class Entity:
             "Vary": self.vary,
         }
         if self.modified_at is not None:
-            fields["Last-Modified"] = format_datetime(self.modified_at.replace(microsecond=0), usegmt=True)
+            fields["Last-Modified"] = _format_date(self.modified_at)
         return fields
+
+
+Describe = Callable[[Request, Principal, Sequence[InstanceRecord], object, str], Entity]
+
+
+def describer(context: Context) -> Describe:
+    """Return what gives the entity of an answer that is made of instances.
+
+    It is called with the request, on whose behalf it acts, the instances, whatever shapes the answer beside them and
+    the address (``repr`` of it must be the same in every process), and the Cache-Control.
+    """
+
+    def describe(
+        request: Request, principal: Principal, records: Sequence[InstanceRecord], shape: object, cache_control: str
+    ) -> Entity:
+        revision = context.archive.retrieve.read_revision(principal, records)
+        # A multipart answer is other bytes with another boundary.
+        boundary = derive_boundary(context.boundary_key, ("etag",))
+        tag = derive_tag(revision.digest, context.base_url(request), request.url.path, repr(shape), boundary)
+        # A correction that is undone leaves no date behind, and an instance that is taken away none in its series.
+        is_dated = len(records) == 1 and not revision.is_corrected and "instance" in request.path_params
+        return Entity(tag, cache_control, modified_at=records[0].stored_at if is_dated else None)
+
+    return describe
 
 
 def derive_tag(*parts: str) -> str:
@@ -62,13 +92,18 @@ def derive_tag(*parts: str) -> str:
     return f'"{digest.hexdigest()}"'
 
 
-def is_known(headers: Headers, tag: str) -> bool:
-    """Whether If-None-Match names the tag, compared weakly as RFC 9110 13.1.2 has it.
+def is_known(headers: Headers, entity: Entity) -> bool:
+    """Whether the client has this: If-None-Match names its tag, compared weakly (RFC 9110 13.1.2).
 
-    ``*`` is not looked at: it says nothing of what the client has, so that it gets the answer in full.
+    ``*`` is not looked at: it says nothing of what the client has, so that it gets the answer in full. Without the
+    field If-Modified-Since decides (13.1.3), but only the very date that we gave: who decides a conflict for the copy
+    that came first makes an answer older, and a later date would hide that.
     """
+    if "if-none-match" not in headers:
+        date = headers.get("if-modified-since", "").strip()
+        return entity.modified_at is not None and date == _format_date(entity.modified_at)
     fields = ",".join(headers.getlist("if-none-match"))
-    return bool(fields) and len(fields) <= MAX_TAGS_LENGTH and tag in _TAG.findall(fields)
+    return len(fields) <= MAX_TAGS_LENGTH and entity.tag in _TAG.findall(fields)
 
 
 def choose_range(headers: Headers, tag: str, length_bytes: int) -> tuple[int, int] | None:
@@ -101,3 +136,7 @@ def accepts_gzip(fields: Iterable[str]) -> bool:
             weights[match[1].lower()] = float(match[2] or 1)
     gzip = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0)))
     return gzip > 0 and gzip >= weights.get("identity", 0)
+
+
+def _format_date(at: datetime) -> str:
+    return format_datetime(at.replace(microsecond=0), usegmt=True)

@@ -16,6 +16,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from dicomweb import multipart
+from dicomweb.addresses import path_of
 from pacs.access import Principal
 from pacs.model import InstanceRecord
 from pacs.retrieve import ANY, Coerce, Retriever
@@ -119,11 +120,7 @@ class WebDestination:
 
     def _is_there(self, record: InstanceRecord) -> bool:
         """Whether it has the instance: a conflict in general words may be with what was sent before."""
-        path = (
-            f"/studies/{record.study_instance_uid}/series/{record.series_instance_uid}"
-            f"/instances/{record.sop_instance_uid}/metadata"
-        )
-        return self._request("GET", path, self._headers, None)[0] == 200
+        return self._request("GET", f"{path_of(record)}/metadata", self._headers, None)[0] == 200
 
     def _request(
         self, method: str, path: str, headers: dict[str, str], body: Iterator[bytes] | None

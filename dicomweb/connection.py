@@ -1,15 +1,24 @@
-"""One HTTP connection, guarded: uvicorn's fast parser bounds neither a request's head nor the time it may take."""
+"""One connection, guarded: uvicorn's fast parser bounds neither a request's head nor the time it may take.
+
+Nor does its WebSocket get rid of a client that stops reading.
+"""
 
 import asyncio
+import logging
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 MAX_HEAD_BYTES = 256 * 1024
 HEAD_SECONDS = 20.0
 """How long a client may take to send a request's head, from its connection or from the head's first byte on."""
 BODY_SECONDS = 60.0
 """How long a client may be silent in the midst of a body that we are ready to read."""
+MAX_MESSAGE_BYTES = 64 * 1024
+"""Of what a client says over a WebSocket, which nobody here listens to."""
+UNREAD_SECONDS = 60.0
+"""How long a WebSocket client may take nothing of what was sent to it."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -72,3 +81,43 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.abort()
         else:
             self._watch(BODY_SECONDS - silent)
+
+
+class GuardedWebSocket(WebSocketsSansIOProtocol):
+    """Closes a connection whose client takes nothing more: a polite end would wait for it to take that.
+
+    Nor does it log every connection, with whatever its address says.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.logger = logging.getLogger(f"{__name__}.websocket")
+        self.logger.setLevel(logging.WARNING)
+        self._guard: asyncio.TimerHandle | None = None
+
+    async def send(self, message: Any) -> None:
+        """Do what the application says."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            # uvicorn takes a connection that was refused with a body for one that was forgotten, and logs an error.
+            self.handshake_complete = True
+
+    def pause_writing(self) -> None:
+        """Begin to wait for the client."""
+        super().pause_writing()
+        self._guard = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Wait for nothing: it reads again."""
+        self._rest()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing more."""
+        self._rest()
+        super().connection_lost(exc)
+
+    def _rest(self) -> None:
+        if self._guard is not None:
+            self._guard.cancel()
+            self._guard = None

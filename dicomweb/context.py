@@ -3,12 +3,15 @@
 from dataclasses import dataclass, field
 from secrets import token_bytes
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from dicomweb.media_types import MediaRange, parse_accept, parse_accept_parameter
-from pacs.access import LOCAL, Principal
+from pacs.access import Permission, Principal
 from pacs.archive import Archive
 from pacs.model import Door, Origin
+
+_ANYBODY = Principal("http")
+_WITH_DELETE = Principal("http", frozenset({Permission.DELETE}))
 
 _PASSED_ON = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"})
 
@@ -19,7 +22,7 @@ class Context:
 
     ``origin`` carries what the settings say of objects that come in by STOW-RS; ``boundary_key`` is the secret that
     multipart boundaries are derived with, the same in every process that answers for this archive. ``public_url`` is
-    where this server is for its clients; without it, they are believed.
+    where this server is for its clients; without it, they are believed. ``may_delete``: whoever comes in may delete.
     """
 
     archive: Archive
@@ -27,10 +30,11 @@ class Context:
     public_url: str = ""
     origin: Origin = Origin(Door.STOW)  # noqa: RUF009 - frozen
     boundary_key: bytes = field(default_factory=lambda: token_bytes(32), repr=False)
+    may_delete: bool = False
 
-    def principal(self, _request: Request) -> Principal:
-        """Return on whose behalf a request acts."""
-        return LOCAL
+    def principal(self, _connection: HTTPConnection) -> Principal:
+        """Return on whose behalf a request acts: there is no login yet, so that all who come in are one."""
+        return _WITH_DELETE if self.may_delete else _ANYBODY
 
     def base_url(self, request: Request) -> str:
         """Return the absolute address of this service as the request reached it, without a slash at its end."""

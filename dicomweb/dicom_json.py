@@ -50,3 +50,9 @@ def with_bulk_base(encoded: bytes, base: str) -> bytes:
     if _BULK_KEY not in encoded:
         return encoded
     return encoded.replace(_BULK_KEY, _BULK_KEY + orjson.dumps(base)[1:-1])
+
+
+def with_transfer_syntax(encoded: bytes, transfer_syntax_uid: str) -> bytes:
+    """Return a JSON data set with Available Transfer Syntax UID (0008,3002) in its place among the tags."""
+    content = orjson.loads(encoded)
+    return encode(item(content, element("AvailableTransferSyntaxUID", transfer_syntax_uid)))

@@ -24,6 +24,7 @@ from pacs.errors import (
     ScheduledStepExists,
     Unavailable,
 )
+from pacs.workitems.problems import WorkitemEnded, WorkitemExists, WorkitemProblem
 
 RETRY_AFTER_SECONDS = 30
 
@@ -38,8 +39,20 @@ class MultipartError(RequestError):
     """The multipart body is broken."""
 
 
+class InvalidMetadata(RequestError):
+    """The metadata are no data sets of the DICOM JSON model."""
+
+
+class InvalidXml(InvalidMetadata):
+    """The XML is no data set of the Native DICOM Model."""
+
+
 class InvalidAddress(RequestError):
     """A UID or a number in the address is malformed."""
+
+
+class InvalidParameter(RequestError):
+    """A query parameter has a value that it cannot have here."""
 
 
 class ContentTooLarge(PacsError):
@@ -47,7 +60,7 @@ class ContentTooLarge(PacsError):
 
 
 class UnsupportedMediaType(PacsError):
-    """The body must be application/dicom, alone or as multipart/related."""
+    """The body must be application/dicom, alone or as multipart/related, or metadata and bulk data as the latter."""
 
 
 STATUS: tuple[tuple[type[PacsError], int], ...] = (
@@ -58,6 +71,9 @@ STATUS: tuple[tuple[type[PacsError], int], ...] = (
     (CannotCorrect, 409),
     (InvalidEntry, 400),
     (ScheduledStepExists, 409),
+    (WorkitemExists, 409),
+    (WorkitemEnded, 400),  # PS3.18 11.6.2
+    (WorkitemProblem, 409),
     (RequestError, 400),
     (ContentTooLarge, 413),
     (UnsupportedMediaType, 415),

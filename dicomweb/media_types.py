@@ -4,17 +4,34 @@ What cannot be understood in an Accept header is passed over, as PS3.18 8.7.7 wa
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from pacs.errors import NotAcceptable
+from pacs.imaging.syntaxes import lookup
+
+T = TypeVar("T")
+FormT = TypeVar("FormT")
 
 DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
+DICOM_XML = "application/dicom+xml"
 JSON = "application/json"
 OCTET_STREAM = "application/octet-stream"
 MULTIPART = "multipart/related"
 ZIP = "application/zip"
+
+MODEL_TYPES = (DICOM_JSON, JSON, f'{MULTIPART}; type="{DICOM_XML}"')
+"""What metadata and matches are given as, the default first (PS3.18 Tables 8.7.3-2 and 10.6.1-3)."""
+STORED_TYPES = (DICOM_JSON, JSON, DICOM_XML)
+"""What the answer to a Store transaction is given as, the default first."""
+METADATA_TYPES = tuple(f'{MULTIPART}; type="{content}"' for content in (DICOM_JSON, DICOM_XML))
+"""What instances are taken as whose metadata and bulk data come apart (PS3.18 10.5.1)."""
+INSTANCE_TYPES = (f'{MULTIPART}; type="{DICOM}"', DICOM, ZIP)
+"""What instances are given as, the default first (PS3.18 Table 8.7.3-2)."""
+BULK_TYPES = (OCTET_STREAM, f'{MULTIPART}; type="{OCTET_STREAM}"')
+"""What bulk data is given as, the default first; a document also as what it says it is."""
 
 ANY_SYNTAX = "*"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -81,17 +98,22 @@ class MediaRange:
 class Form:
     """One form to try. ``media_type`` is the content's, empty if the content decides (``*/*`` or ``image/*``).
 
-    ``transfer_syntax_uids`` empty means the default, ``ANY_SYNTAX`` alone means as stored.
+    ``transfer_syntax_uids`` empty means the default, ``ANY_SYNTAX`` alone means as stored. ``quality`` is its weight.
     """
 
     media_type: str
     is_multipart: bool
     transfer_syntax_uids: tuple[str, ...] = ()
+    quality: float = field(default=1.0, compare=False)
 
     @property
     def takes_any_syntax(self) -> bool:
         """Whether the stored transfer syntax will do, whichever it is."""
         return ANY_SYNTAX in self.transfer_syntax_uids
+
+
+RenderedForm = tuple[str, bool]
+"""A media type that something is rendered to, and whether it goes out as parts."""
 
 
 def parse_media_type(text: str) -> MediaRange | None:
@@ -132,8 +154,8 @@ def parse_accept_parameter(texts: Iterable[str]) -> tuple[MediaRange, ...]:
     return parse_accept(text.replace("dicom json", "dicom+json").replace("dicom xml", "dicom+xml") for text in texts)
 
 
-def choose_json(ranges: Iterable[MediaRange]) -> str:
-    """Return the media type for metadata and search answers; raise NotAcceptable where only XML would do."""
+def choose_model(ranges: Iterable[MediaRange]) -> str:
+    """Return the media type for metadata and search answers: one of JSON, or of XML, which goes as multipart."""
     for one in ranges:
         if one.is_multipart:
             # multipart/related; type="application/dicom+json" is not in the standard, but there are clients that ask.
@@ -143,7 +165,9 @@ def choose_json(ranges: Iterable[MediaRange]) -> str:
             return DICOM_JSON
         elif one.covers(JSON):
             return JSON
-    raise NotAcceptable(f"This resource is given as {DICOM_JSON} only.")
+        if one.covers(DICOM_XML):
+            return DICOM_XML
+    raise NotAcceptable(f"This resource is given as {DICOM_JSON} or {DICOM_XML}, but in no form that was asked for.")
 
 
 def choose_instances(ranges: Iterable[MediaRange], *, is_single: bool) -> tuple[Form, ...]:
@@ -173,8 +197,25 @@ def choose_frames(ranges: Iterable[MediaRange], *, is_single: bool) -> tuple[For
         if is_multipart or is_single:
             form = _pixel_form(one, is_multipart=is_multipart)
             if form is not None:
-                forms.append(form)
+                forms.append(replace(form, quality=one.quality))
     return _some(forms, f'multipart/related; type="{OCTET_STREAM}"')
+
+
+def prefer_faithful(forms: Iterable[Form], stored_syntax_uid: str) -> tuple[Form, ...]:
+    """Return the forms for frames of an instance with those first, among equally wanted ones, that spare its pixels.
+
+    What is lossy already goes as it is, for decoding makes it larger and no better; what would be made with loss comes
+    last: many clients list JPEG for what is stored in it, and mean no other.
+    """
+    stored = lookup(stored_syntax_uid)
+
+    def rank(form: Form) -> int:
+        asked = form.transfer_syntax_uids
+        if not asked or form.takes_any_syntax or stored.uid in asked:
+            return 1 if stored.is_lossless else 0
+        return 1 if any(lookup(uid).can_encode for uid in asked) else 2
+
+    return tuple(sorted(forms, key=lambda form: (-form.quality, rank(form))))
 
 
 def choose_bulk(ranges: Iterable[MediaRange], stored_type: str = "") -> tuple[Form, ...]:
@@ -189,9 +230,49 @@ def choose_bulk(ranges: Iterable[MediaRange], stored_type: str = "") -> tuple[Fo
     return _some(forms, OCTET_STREAM)
 
 
+def choose_rendered(
+    ranges: Iterable[MediaRange], offered: Sequence[str], defaults: Sequence[str]
+) -> list[RenderedForm]:
+    """Return the media types to try, the best first, and whether multipart was asked for; raise NotAcceptable for none.
+
+    Of ``*/*`` these are the ``defaults`` that are offered, of ``image/*`` the first one that is offered.
+    """
+    forms: list[RenderedForm] = []
+    for one in ranges:
+        covered = [media_type for media_type in offered if one.covers(media_type)]
+        if one.content == "*/*":
+            covered = [media_type for media_type in covered if media_type in defaults]
+        elif one.content.endswith("/*"):
+            covered = covered[:1]
+        forms += [(media_type, one.is_multipart) for media_type in covered]
+    if not forms:
+        raise NotAcceptable(f"This is rendered as {', '.join(offered)}, but as nothing that was asked for.")
+    return list(dict.fromkeys(forms))
+
+
+def first_acceptable(forms: Iterable[FormT], give: Callable[[FormT], T]) -> tuple[FormT, T]:
+    """Return the first form that something can be given in, and what was given; raise what the first one was refused.
+
+    ``give`` raises NotAcceptable for a form that cannot be given.
+    """
+    refusal: NotAcceptable | None = None
+    for form in forms:
+        try:
+            return form, give(form)
+        except NotAcceptable as error:
+            refusal = refusal or error
+    raise refusal or NotAcceptable()
+
+
 def content_type(media_type: str, transfer_syntax_uid: str) -> str:
     """Return a part's Content-Type, naming its transfer syntax."""
     return f"{media_type}; transfer-syntax={transfer_syntax_uid}" if transfer_syntax_uid else media_type
+
+
+def frame_types() -> tuple[str, ...]:
+    """Return what frames are given as, the default first: as parts of a multipart answer, or one alone."""
+    contents = (OCTET_STREAM, *PIXEL_SYNTAXES)
+    return (*(f'{MULTIPART}; type="{content}"' for content in contents), *contents)
 
 
 def multipart_type(media_type: str, boundary: str) -> str:

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dicomweb.caching import accepts_gzip
-from dicomweb.media_types import DICOM_JSON, JSON
+from dicomweb.media_types import DICOM_JSON, DICOM_XML, JSON, parse_media_type
 
 _GZIP_LEVEL = 5
 _GZIP_CONTAINER = 16 + zlib.MAX_WBITS
@@ -58,7 +58,7 @@ class NoSniffing:
 
 
 class CompressJson:
-    """Sends JSON compressed to whoever takes gzip: metadata shrinks to a tenth. Pixels never pass through here.
+    """Sends JSON and XML compressed to whoever takes gzip: metadata shrinks to a tenth, pixels never pass through here.
 
     It compresses as the answer is made and holds one window back. An answer that says what it varies with by
     Accept-Encoding, or how it is encoded, has decided for itself.
@@ -96,8 +96,7 @@ class _Compressing:
     def _begin(self, message: Message) -> None:
         headers = MutableHeaders(scope=message)
         has_decided = "content-encoding" in headers or "accept-encoding" in headers.get("vary", "").lower()
-        media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if message["status"] != 200 or has_decided or media_type not in (JSON, DICOM_JSON):
+        if message["status"] != 200 or has_decided or not _is_text(headers.get("content-type", "")):
             return
         headers.add_vary_header("Accept-Encoding")
         if not self._takes_gzip:
@@ -118,6 +117,12 @@ class _Compressing:
     def _run(self, body: bytes, is_last: bool) -> bytes:
         compressed: bytes = self._compressor.compress(body)
         return compressed + self._compressor.flush() if is_last else compressed
+
+
+def _is_text(content_type: str) -> bool:
+    """Whether the body is JSON, or XML in parts or alone."""
+    parsed = parse_media_type(content_type)
+    return parsed is not None and parsed.content in (JSON, DICOM_JSON, DICOM_XML)
 
 
 class Unrouted:

@@ -238,6 +238,33 @@ def write(boundary: str, parts: Iterable[Part]) -> Iterator[bytes]:
     yield b"\r\n--" + mark + b"--"
 
 
+def write_range(boundary: str, parts: Iterable[Part], start: int, end: int) -> Iterator[bytes]:
+    """Yield bytes ``start`` up to, not including, ``end`` of what ``write`` gives, and read no others.
+
+    Every part has a length and gives ranges.
+    """
+    offset = 0
+    for length_bytes, iter_range in _iter_segments(boundary, parts):
+        first, last = max(start - offset, 0), min(end - offset, length_bytes)
+        offset += length_bytes
+        if first < last:
+            yield from iter_range(first, last)
+
+
+def _iter_segments(boundary: str, parts: Iterable[Part]) -> Iterator[tuple[int, Callable[[int, int], Iterator[bytes]]]]:
+    mark = boundary.encode("ascii")
+
+    def literal(data: bytes) -> tuple[int, Callable[[int, int], Iterator[bytes]]]:
+        return len(data), lambda start, end: iter((data[start:end],))
+
+    for part in parts:
+        assert part.length_bytes is not None
+        assert part.iter_range is not None
+        yield literal(b"\r\n--" + mark + b"\r\n" + part.head)
+        yield part.length_bytes, part.iter_range
+    yield literal(b"\r\n--" + mark + b"--")
+
+
 def coalesce(chunks: Iterable[bytes], size_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
     """Yield the same bytes in pieces of at least ``size_bytes``, but the last: each costs a change of threads."""
     pending: list[bytes] = []

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from dicomweb.errors import InvalidAddress
 from pacs.errors import InvalidQuery
 from pacs.model import Level
 from pacs.query import Condition, Query, parse_key
@@ -17,7 +16,6 @@ from pacs.tags import BY_KEYWORD, Attribute, Matching, keyword_of, tag_of
 MAX_FIELDS = 1000
 MAX_INCLUDE_FIELDS = 5000
 
-_UID = re.compile(r"[0-9.]{1,64}")
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 _NAME_TO_SHOW = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -27,7 +25,11 @@ _FUZZY, _EMPTY, _MULTIPLE = "fuzzymatching", "emptyvaluematching", "multiplevalu
 _LIMIT, _OFFSET = "limit", "offset"
 _GENERAL = frozenset({_ACCEPT, _CHARSET, _INCLUDE, _FUZZY, _EMPTY, _MULTIPLE, _LIMIT, _OFFSET})
 
-FUZZY_WARNING = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
+PARAMETERS = (
+    *sorted(_GENERAL),
+    *(".".join(filter(None, (one.sequence, one.keyword))) for one in BY_KEYWORD.values() if one.matching),
+)
+"""What a search understands; an attribute goes by its tag as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,6 @@ def parse_fields(query_string: str) -> list[tuple[str, str]]:
         raise InvalidQuery("The query string is malformed.") from None
 
 
-def check_uid(uid: str) -> str:
-    """Return a UID of an address as it is; raise InvalidAddress unless it is one as far as this archive stores them."""
-    if not _UID.fullmatch(uid):
-        raise InvalidAddress("A UID in the address is malformed.")
-    return uid
-
-
 def parse_search(level: Level, address: Sequence[Condition], fields: Sequence[tuple[str, str]]) -> Search:
     """Return the search at ``level`` that ``fields`` ask for, within what the address fixes.
 
@@ -62,19 +57,20 @@ def parse_search(level: Level, address: Sequence[Condition], fields: Sequence[tu
     be matched, is passed over with a warning (PS3.18 8.3.4.1). Attributes of a lower level match if anything below
     does, which is more than the standard asks for.
     """
-    general, matches = _divide(fields)
-    empties = _parse_flag(general, _EMPTY)
-    multiples = _parse_flag(general, _MULTIPLE)
-    warnings: list[str] = [FUZZY_WARNING] if _parse_flag(general, _FUZZY) else []
+    general, matches = divide(fields)
+    empties = parse_flag(general, _EMPTY)
+    multiples = parse_flag(general, _MULTIPLE)
+    is_fuzzy = parse_flag(general, _FUZZY)
+    warnings: list[str] = []
     conditions = list(address)
-    included_tags, includes_all = _parse_includes(general.get(_INCLUDE, []), warnings)
+    included_tags, includes_all = parse_includes(general.get(_INCLUDE, []), warnings)
     for attribute, values in _group(matches, warnings).items():
         included_tags.add(tag_of(attribute.sequence or attribute.keyword))
         condition = _build_condition(attribute, values, empties=empties, multiples=multiples)
         if condition is not None:
             conditions.append(condition)
-    limit = _parse_count(general, _LIMIT)
-    query = Query(level, tuple(conditions), limit=limit, offset=_parse_count(general, _OFFSET) or 0)
+    limit, offset = parse_count(general, _LIMIT), parse_count(general, _OFFSET) or 0
+    query = Query(level, tuple(conditions), limit=limit, offset=offset, is_fuzzy=is_fuzzy)
     return Search(query, frozenset(included_tags), includes_all, tuple(dict.fromkeys(warnings)))
 
 
@@ -87,7 +83,8 @@ def find_attribute(name: str) -> Attribute | None:
     return attribute
 
 
-def _divide(fields: Sequence[tuple[str, str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def divide(fields: Sequence[tuple[str, str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return the values of what means the same for every resource, by lower-case name, and of all else by name."""
     general: dict[str, list[str]] = {}
     matches: dict[str, list[str]] = {}
     for name, value in fields:
@@ -121,7 +118,8 @@ def _build_condition(attribute: Attribute, values: list[str], *, empties: bool, 
     return parse_key(attribute, "\\".join(values), empties=empties, multiples=multiples)
 
 
-def _parse_includes(values: Sequence[str], warnings: list[str]) -> tuple[set[str], bool]:
+def parse_includes(values: Sequence[str], warnings: list[str]) -> tuple[set[str], bool]:
+    """Return the tags that ``includefield`` names, and whether it names all; what it should not, warnings get."""
     tags: set[str] = set()
     includes_all = False
     names = [name.strip() for value in values for name in value.split(",")]
@@ -140,14 +138,16 @@ def _parse_includes(values: Sequence[str], warnings: list[str]) -> tuple[set[str
     return tags, includes_all
 
 
-def _parse_flag(general: dict[str, list[str]], name: str) -> bool:
+def parse_flag(general: dict[str, list[str]], name: str) -> bool:
+    """Return whether a parameter is true; raise InvalidQuery if it is neither true nor false."""
     values = {value.strip().lower() for value in general.get(name, [])}
     if values - {"true", "false"} or len(values) > 1:
         raise InvalidQuery(f"{name} must be true or false, once.")
     return "true" in values
 
 
-def _parse_count(general: dict[str, list[str]], name: str) -> int | None:
+def parse_count(general: dict[str, list[str]], name: str) -> int | None:
+    """Return a parameter's number, None if it is not given; raise InvalidQuery if it is none."""
     values = {value.strip() for value in general.get(name, [])}
     if not values:
         return None

@@ -7,16 +7,19 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dicomweb import dicom_json
+from dicomweb import data_sets, dicom_json, multipart
+from dicomweb.addresses import SERIES, STUDY, check_uid, path_to
+from dicomweb.capabilities import offers
 from dicomweb.context import Context, accepted
-from dicomweb.media_types import choose_json
-from dicomweb.params import Search, check_uid, parse_fields, parse_search
+from dicomweb.media_types import MODEL_TYPES, choose_model
+from dicomweb.params import PARAMETERS, Search, parse_fields, parse_search
 from pacs.model import Level
 from pacs.query import Equals
 from pacs.search import Match
 from pacs.tags import ATTRIBUTES, DERIVED, keyword_of, tag_of, vr_of
 
 _MORE_WARNING = "There are additional results that can be requested."
+_CUT_WARNING = "Too many names sound alike: those of older studies have been matched literally only."
 
 # PS3.18 Tables 10.6.3-3 to 10.6.3-5, condition "shall be present if known"; what else is returned unasked is
 # there even without a value.
@@ -41,10 +44,11 @@ _ORDER = (Level.PATIENT, Level.STUDY, Level.SERIES, Level.INSTANCE)
 
 def build_router(context: Context) -> APIRouter:
     """Return the six search resources of PS3.18 Table 10.6.1-1."""
-    router = APIRouter(prefix=context.root, tags=["QIDO-RS"])
+    router = APIRouter(prefix=context.root, tags=["QIDO-RS"], default_response_class=Response)
+    offered = offers(*MODEL_TYPES, query=PARAMETERS)
 
     def answer(request: Request, level: Level, returned_from: Level, **uids: str) -> Response:
-        media_type = choose_json(accepted(request))
+        media_type = choose_model(accepted(request))
         address = [Equals(keyword, check_uid(uid)) for keyword, uid in uids.items()]
         search = parse_search(level, address, parse_fields(request.scope["query_string"].decode("latin-1")))
         selection = _Selection(search, returned_from)
@@ -52,37 +56,50 @@ def build_router(context: Context) -> APIRouter:
             context.principal(request), search.query, with_header=selection.needs_header
         )
         warnings = [*search.warnings, *([_MORE_WARNING] if page.has_more else [])]
-        response = _build_response(page.matches, selection, context.base_url(request), media_type)
+        warnings += [_CUT_WARNING] if page.is_cut else []
+        boundary = multipart.derive_boundary(context.boundary_key, ("matches", str(request.url)))
+        response = _build_response(page.matches, selection, context.base_url(request), media_type, boundary)
         for warning in warnings:
             response.headers.append("Warning", f'299 {quote(request.url.netloc, safe=":[].-")} "{warning}"')
         return response
 
-    @router.get("/studies", summary="Search for studies", operation_id="search_for_studies")
+    @router.get("/studies", summary="Search for studies", operation_id="search_for_studies", openapi_extra=offered)
     def search_for_studies(request: Request) -> Response:
         return answer(request, Level.STUDY, Level.PATIENT)
 
-    @router.get("/series", summary="Search for series", operation_id="search_for_series")
+    @router.get("/series", summary="Search for series", operation_id="search_for_series", openapi_extra=offered)
     def search_for_series(request: Request) -> Response:
         return answer(request, Level.SERIES, Level.PATIENT)
 
-    @router.get("/instances", summary="Search for instances", operation_id="search_for_instances")
+    @router.get(
+        "/instances", summary="Search for instances", operation_id="search_for_instances", openapi_extra=offered
+    )
     def search_for_instances(request: Request) -> Response:
         return answer(request, Level.INSTANCE, Level.PATIENT)
 
-    @router.get("/studies/{study}/series", summary="Search a study's series", operation_id="search_for_study_series")
+    @router.get(
+        f"{STUDY}/series",
+        summary="Search a study's series",
+        operation_id="search_for_study_series",
+        openapi_extra=offered,
+    )
     def search_for_study_series(request: Request, study: str) -> Response:
         return answer(request, Level.SERIES, Level.SERIES, StudyInstanceUID=study)
 
     @router.get(
-        "/studies/{study}/instances", summary="Search a study's instances", operation_id="search_for_study_instances"
+        f"{STUDY}/instances",
+        summary="Search a study's instances",
+        operation_id="search_for_study_instances",
+        openapi_extra=offered,
     )
     def search_for_study_instances(request: Request, study: str) -> Response:
         return answer(request, Level.INSTANCE, Level.SERIES, StudyInstanceUID=study)
 
     @router.get(
-        "/studies/{study}/series/{series}/instances",
+        f"{SERIES}/instances",
         summary="Search a series' instances",
         operation_id="search_for_series_instances",
+        openapi_extra=offered,
     )
     def search_for_series_instances(request: Request, study: str, series: str) -> Response:
         return answer(request, Level.INSTANCE, Level.INSTANCE, StudyInstanceUID=study, SeriesInstanceUID=series)
@@ -125,16 +142,15 @@ class _Selection:
 
 
 def _path_of(match: Match, level: Level) -> str:
-    path = f"/studies/{match.study_instance_uid}"
-    if level is not Level.STUDY:
-        path += f"/series/{match.series_instance_uid}"
-    if level is Level.INSTANCE:
-        path += f"/instances/{match.sop_instance_uid}"
-    return path
+    uids = (match.study_instance_uid, match.series_instance_uid, match.sop_instance_uid)
+    return path_to(*uids[: _ORDER.index(level)])
 
 
-def _build_response(matches: Iterable[Match], selection: _Selection, base: str, media_type: str) -> Response:
+def _build_response(
+    matches: Iterable[Match], selection: _Selection, base: str, media_type: str, boundary: str
+) -> Response:
     answers = [selection.apply(match, base) for match in matches]
     if not answers:
         return Response(status_code=204)
-    return Response(b"".join(dicom_json.join_array(answers)), 200, {"Cache-Control": "no-store"}, media_type)
+    content_type, chunks = data_sets.write(answers, media_type, boundary)
+    return Response(b"".join(chunks), 200, {"Cache-Control": "no-store", "Content-Type": content_type})

@@ -5,6 +5,8 @@ Whatever a body holds is given back however sending ends: sent, hung up on, or n
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import TypeVar
 
@@ -36,41 +38,63 @@ def not_modified(request: Request, entity: Entity) -> Response:
 
 def send_single(request: Request, part: Part, entity: Entity) -> Response:
     """Return the answer that is one part, or the range of it that was asked for."""
-    is_head = bool(request.scope.get(IS_HEAD))
     headers = {**entity.headers(is_repeatable=part.iter_range is not None), "Content-Location": part.location}
-    chunks, length_bytes, status = part.iter_chunks(), part.length_bytes, 200
-    if part.iter_range is not None and length_bytes is not None:
+    body = _Body(part.iter_chunks, part.content_type, part.length_bytes, part.close, part.iter_range)
+    return _send_body(request, body, entity, headers)
+
+
+def send_multipart(request: Request, boundary: str, media_type: str, parts: Iterable[Part], entity: Entity) -> Response:
+    """Return the answer that carries these parts, or a range of it.
+
+    Its length is known if they are a list, and ranges can be had if all of the list give ranges.
+    """
+    known = parts if isinstance(parts, list) else []
+    is_repeatable = bool(known) and all(part.iter_range is not None for part in known)
+    with ExitStack() as stack:
+        for part in known:
+            stack.callback(part.close)
+        body = _Body(
+            partial(multipart.write, boundary, parts),
+            media_types.multipart_type(media_type, boundary),
+            multipart.measure(boundary, known) if known else None,
+            stack.pop_all().close,
+            partial(multipart.write_range, boundary, known) if is_repeatable else None,
+        )
+    return _send_body(request, body, entity, entity.headers(is_repeatable=is_repeatable))
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """What an answer consists of: all of it, and ranges where they are the same each time."""
+
+    iter_chunks: Callable[[], Iterator[bytes]]
+    content_type: str
+    length_bytes: int | None
+    close: Callable[[], None]
+    iter_range: Callable[[int, int], Iterator[bytes]] | None
+
+
+def _send_body(request: Request, body: _Body, entity: Entity, headers: dict[str, str]) -> Response:
+    is_head = bool(request.scope.get(IS_HEAD))
+    chunks, length_bytes, status = body.iter_chunks(), body.length_bytes, 200
+    if body.iter_range is not None and length_bytes is not None:
         headers["Accept-Ranges"] = "bytes"
         wanted = None if is_head else choose_range(request.headers, entity.tag, length_bytes)
         if wanted is not None:
             start, end = wanted
             if start >= end:
-                part.close()
+                body.close()
                 refusal = {"Content-Range": f"bytes */{length_bytes}", "Accept-Ranges": "bytes"}
                 return problem(416, "RangeNotSatisfiable", "The range begins behind the last byte.", refusal)
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{length_bytes}"
-            chunks, length_bytes, status = part.iter_range(start, end), end - start, 206
+            chunks, length_bytes, status = body.iter_range(start, end), end - start, 206
     # The first bytes are read before anything is promised.
     try:
         chunks = multipart.coalesce(chunks if is_head else started(chunks))
     except BaseException:
-        part.close()
+        body.close()
         raise
-    return send(request, chunks, part.content_type, headers, length_bytes=length_bytes, close=part.close, status=status)
-
-
-def send_multipart(request: Request, boundary: str, media_type: str, parts: Iterable[Part], entity: Entity) -> Response:
-    """Return the answer that carries these parts; its length is known if they are a list."""
-    known = parts if isinstance(parts, list) else []
-    length_bytes = multipart.measure(boundary, known) if known else None
-    is_repeatable = bool(known) and all(part.iter_range is not None for part in known)
-    with ExitStack() as stack:
-        for part in known:
-            stack.callback(part.close)
-        chunks = multipart.coalesce(multipart.write(boundary, parts))
-        content_type = media_types.multipart_type(media_type, boundary)
-        headers = entity.headers(is_repeatable=is_repeatable)
-        return send(request, chunks, content_type, headers, length_bytes=length_bytes, close=stack.pop_all().close)
+    return send(request, chunks, body.content_type, headers, length_bytes=length_bytes, close=body.close, status=status)
 
 
 def send(

@@ -42,6 +42,20 @@ _SECURITY_HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 
+# What the viewer's decoders take. First what they can show before it is whole: HTJ2K from its lowest resolution on
+# (RPCL), of everything that is stored without loss. What cannot be coded so (1 or 32 bits) comes uncompressed, for not
+# every decoder takes every depth; what was stored with loss is taken as it is, or decoding would make it larger.
+_FRAMES = (
+    ("image/jphc", "1.2.840.10008.1.2.4.202"),
+    ("application/octet-stream", "1.2.840.10008.1.2.1"),
+    ("image/jpeg", "1.2.840.10008.1.2.4.50"),
+    ("image/jpeg", "1.2.840.10008.1.2.4.51"),
+    ("image/jls", "1.2.840.10008.1.2.4.81"),
+    ("image/jp2", "1.2.840.10008.1.2.4.91"),
+)
+_FIRST_LOOK_BYTES = 16 * 1024
+"""After how many bytes the viewer decodes what there is of a frame: its default is 128 KiB, 2 seconds at 512 kbit/s."""
+
 _VIEWER_CONFIG: dict[str, Any] = {
     "name": "pacs",
     "routerBasename": "/",
@@ -66,11 +80,18 @@ _VIEWER_CONFIG: dict[str, Any] = {
                 "name": "pacs",
                 "qidoSupportsIncludeField": True,
                 "imageRendering": "wadors",
-                "thumbnailRendering": "wadors",
+                "thumbnailRendering": "thumbnail",
+                "thumbnailRequestStrategy": "fetch",
                 "enableStudyLazyLoad": True,
-                "supportsFuzzyMatching": False,
+                "supportsFuzzyMatching": True,
                 "supportsWildcard": True,
-                "omitQuotationForMultipartRequest": True,
+                "acceptHeader": [
+                    f'multipart/related; type="{media_type}"; transfer-syntax={uid}' for media_type, uid in _FRAMES
+                ],
+                "stackRetrieveOptions": {
+                    "retrieveOptions": {"single": {"streaming": True, "minChunkSize": _FIRST_LOOK_BYTES}}
+                },
+                "singlepart": "video",
                 "bulkDataURI": {"enabled": True},
             },
         }
@@ -81,6 +102,8 @@ _CONFIG_TAIL = """
 for (const { configuration } of window.config.dataSources) {
   configuration.qidoRoot = configuration.wadoRoot = configuration.wadoUriRoot = window.location.origin + "/dicom-web";
 }
+// Without a function here, the viewer's own listener breaks on the first image that does not come.
+window.config.httpErrorHandler = (error) => console.warn("pacs: a request failed", error?.request?.status ?? error);
 """
 
 _WITHOUT_VIEWER = """<!doctype html>
@@ -111,9 +134,12 @@ def build_config() -> str:
 
 
 def build_content_security_policy(page: str) -> str:
-    """Return the policy for ``page``: its inline scripts by digest, WebAssembly, workers from blobs, no other host."""
+    """Return the policy for ``page``: its inline scripts by digest, WebAssembly, workers from blobs, no other host.
+
+    ``'unsafe-eval'`` is for segmentations: the arrays they are unpacked into compile their own accessors.
+    """
     digests = (hashlib.sha256(script.encode()).digest() for script in _INLINE_SCRIPT.findall(page))
-    return _build_policy(*(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests))
+    return _build_policy("'unsafe-eval'", *(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests))
 
 
 def _build_policy(*script_sources: str) -> str:
@@ -143,7 +169,7 @@ class _SecurityHeaders:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         # A worker is held to the policy of its own script, not of the page, so every answer has one. The codecs in the
-        # image loader's worker are emscripten's and make their bindings with `new Function`; the page itself may not.
+        # image loader's worker are emscripten's and make their bindings with `new Function`.
         self._headers = {**_SECURITY_HEADERS, "Content-Security-Policy": _build_policy("'unsafe-eval'")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,5 +1,7 @@
 """Withheld instances over HTTP: what was rejected or deleted, why and by whom, and how to restore it."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
@@ -10,9 +12,10 @@ from starlette.responses import Response
 from dicomweb.context import Context
 from dicomweb.errors import RequestError
 from dicomweb.plain_json import parse_limit, parse_number, query_fields, read_json, respond
+from pacs.access import Principal
 from pacs.errors import InvalidQuery
 from pacs.ingest.rules import is_uid
-from pacs.ingest.withholding import Withheld
+from pacs.ingest.withholding import Withheld, Withholder
 
 MAX_LIMIT = 1000
 _DEFAULT_LIMIT = 100
@@ -20,7 +23,7 @@ _UIDS = {"study": "study_instance_uid", "note": "note_sop_instance_uid"}
 
 
 def build_router(context: Context) -> APIRouter:
-    """Return ``/withheld``: a list, by ``study`` or ``note`` and from ``after`` an id on, and one order."""
+    """Return ``/withheld``: a list, by ``study`` or ``note`` and from ``after`` an id on, and an order to restore."""
     router = APIRouter(prefix="/withheld", tags=["Withheld"])
     withholder = context.archive.withhold
 
@@ -31,12 +34,12 @@ def build_router(context: Context) -> APIRouter:
 
     @router.post(
         "/restore",
-        summary="Restore an instance, or all that a rejection note withheld",
+        summary="Restore an instance, all that a rejection note withheld, or a deleted study or series",
         operation_id="restore_withheld",
     )
     async def restore(request: Request) -> Response:
-        uid = parse_order(await read_json(request))
-        count = await run_in_threadpool(withholder.restore, context.principal(request), uid)
+        obey = parse_order(withholder, await read_json(request))
+        count = await run_in_threadpool(obey, context.principal(request))
         return respond({"count": count})
 
     return router
@@ -59,12 +62,18 @@ def describe(copy: Withheld) -> dict[str, Any]:
     }
 
 
-def parse_order(body: Any) -> str:
-    """Return which instance or note an order means; raise RequestError if it does not say so clearly."""
-    match body:
-        case {"sop_instance_uid": str(uid), **rest} if is_uid(uid) and not rest:
-            return uid
-    raise RequestError('The body must be {"sop_instance_uid": "..."}.')
+def parse_order(withholder: Withholder, body: Any) -> Callable[[Principal], int]:
+    """Return what obeys an order and counts what shows again; raise RequestError if it does not say clearly what."""
+    if isinstance(body, dict) and all(isinstance(uid, str) and is_uid(uid) for uid in body.values()):
+        match body:
+            case {"sop_instance_uid": uid, **rest} if not rest:
+                return partial(withholder.restore, sop_instance_uid=uid)
+            case {"study_instance_uid": study, **rest} if rest.keys() <= {"series_instance_uid"}:
+                return partial(withholder.restore_deleted, study_instance_uid=study, **rest)
+    raise RequestError(
+        'The body must be {"sop_instance_uid": "..."} or {"study_instance_uid": "..."}, the latter with '
+        '"series_instance_uid" if that is all of it.'
+    )
 
 
 def _parse_filters(fields: list[tuple[str, str]]) -> dict[str, Any]:

@@ -25,5 +25,5 @@ class Principal:
             raise NotPermitted
 
 
-LOCAL = Principal("local")
-"""Whoever reaches the loopback interface; nothing else is served before an administrator binds another address."""
+LOCAL = Principal("local", frozenset(Permission))
+"""The archive itself, and the administrator at its command line: who may do everything."""

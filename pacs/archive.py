@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 
+from pacs.changes import ChangeFeed
 from pacs.commitment import Committer
 from pacs.correction import Corrector
 from pacs.ingest.coercion import OutboundCoercion
 from pacs.ingest.pipeline import Ingestor
 from pacs.ingest.withholding import Withholder
-from pacs.retrieve import Renderer, Retriever
+from pacs.retrieve import Renderer, Retriever, Thumbnails
 from pacs.routing.keeper import QueueKeeper
 from pacs.search import Searcher
+from pacs.workitems import UnifiedWorklist
 from pacs.worklist import PerformedSteps, Worklist
 
 
@@ -25,6 +27,9 @@ class Archive:
     search: Searcher
     retrieve: Retriever
     render: Renderer
+    thumbnails: Thumbnails
     worklist: Worklist
     performed_steps: PerformedSteps
+    workitems: UnifiedWorklist
     queue: QueueKeeper
+    changes: ChangeFeed

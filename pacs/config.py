@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
 
 from pacs.errors import InvalidSetting
 
@@ -21,6 +21,11 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 AeTitle = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
 ]
+
+
+def _split(value: Any) -> Any:
+    """Return the entries of a variable of the environment, which commas separate; a list of the file is one already."""
+    return tuple(entry.strip() for entry in value.split(",") if entry.strip()) if isinstance(value, str) else value
 
 
 class _Section(BaseModel):
@@ -52,7 +57,7 @@ class HttpSettings(_Section):
     host: str = "127.0.0.1"
     port: Port = 8080
     public_url: str = Field(default="", pattern=r"^(https?://[^/?#\s]+(/[^?#\s]*)?)?$")
-    cors_origins: tuple[str, ...] = ()
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     viewer_dir: Path | None = None
     may_delete: bool = False
 
@@ -196,7 +201,7 @@ class WebhookSettings(_Section):
 
 
 class WorkitemSettings(_Section):
-    """What happens to work items (UPS) by itself: with ``reports_complete`` a report closes the one that waits for it."""
+    """What happens to work items (UPS) by itself: with ``reports_complete`` a report closes what waits for it."""
 
     reports_complete: bool = True
 

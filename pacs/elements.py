@@ -12,9 +12,8 @@ from pydicom.datadict import dictionary_VM
 
 from pacs.errors import InvalidValue
 from pacs.model import Attributes
+from pacs.names import GROUPS
 from pacs.tags import tag_of, vr_of
-
-NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 
 _ARCHIVES_OWN = frozenset(
     {
@@ -122,7 +121,7 @@ def _is_name(text: str) -> bool:
 
 
 def _name(text: str) -> dict[str, str]:
-    return {kind: group for kind, group in zip(NAME_GROUPS, text.split("="), strict=False) if group}
+    return {kind: group for kind, group in zip(GROUPS, text.split("="), strict=False) if group}
 
 
 _TIME = r"([01][0-9]|2[0-3])([0-5][0-9](([0-5][0-9]|60)(\.[0-9]{1,6})?)?)?"

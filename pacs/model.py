@@ -158,6 +158,7 @@ class ChangeKind(StrEnum):
     INSTANCE_RESTORED = "instance-restored"
     NOTE_STORED = "note-stored"
     STUDY_CORRECTED = "study-corrected"
+    INSTANCE_RECOMPRESSED = "instance-recompressed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,15 @@ is a key of its own, because devices put Arabic into whichever group they like.
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 MAX_KEY_LENGTH = 256
 """Longer keys are cut: a group has at most 64 characters a component (PS3.5 6.2), the rest is damage."""
 
 GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+"""The component groups of a person name, as the DICOM JSON model calls them (PS3.18 F.2.2), in the order of PS3.5."""
 
 _ALEF, _YEH, _HEH, _WAW, _KAF, _FEH, _BEH = "\u0627", "\u064a", "\u0647", "\u0648", "\u0643", "\u0641", "\u0628"
 
@@ -70,6 +73,11 @@ def _fold_character(character: str) -> str:
         case "Nd":
             return str(unicodedata.decimal(character))
     return character
+
+
+def join_groups(name: Mapping[str, Any]) -> str:
+    """Return a person name of the DICOM JSON model as PS3.5 6.2.1.1 writes it, ``=`` between its component groups."""
+    return "=".join(str(name.get(group) or "") for group in GROUPS).rstrip("=")
 
 
 def name_keys(value: dict[str, str] | str) -> tuple[str, ...]:

@@ -50,7 +50,8 @@ _KEY_CLASSES = str.maketrans("zpvqgGK", "sbfkkkc")  # lower case, for any collat
 
 _LATIN: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ch(?=ael|ris)", ("k", "x")),
-    ("tch|sch|ch|sh", ("x",)),
+    ("tch|sch|ch", ("x",)),
+    ("sh", ("x", "sh")),  # Ishak
     ("kh", ("K",)),
     ("gh", ("G",)),
     ("rh", ("G", "rh")),
@@ -58,7 +59,11 @@ _LATIN: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("dh", ("d", "z")),
     ("th", ("t", "s")),
     ("ph", ("f",)),
-    ("ck|c(?![eiyh])|qu(?=[aeiy])", ("k",)),
+    ("ck|cq|c(?![eiyh])|qu(?=[aeiy])", ("k",)),
+    ("bv", ("v",)),  # Lefebvre
+    ("aul(?=th?i)", ("au", "aul")),  # Gaultier
+    ("aul[dt]$", ("au", "ault")),  # Renault
+    ("au[dt]$", ("au", "aut", "aud")),  # Renaud, Thibaut; and Saud
     ("gu(?=[eiy])", ("g",)),
     ("g(?=[eiy])", ("j", "g")),
     ("c", ("s",)),
@@ -125,10 +130,25 @@ def score(query: dict[str, str] | str, name: dict[str, str] | str) -> float | No
     found in one group of ``name``, in any order and component; the name may have more words, which lowers the score.
     Wildcards separate words and mean nothing.
     """
-    if set(name_keys(query)) & set(name_keys(name)):
-        return 1.0
-    found = [_score_words(asked, words) for asked in _groups(query) for words in _groups(name)]
+    sought = Sought(query)
+    found = [sought.score(key) for key in name_keys(name)[: len(GROUPS)]]
     return max((value for value in found if value is not None), default=None)
+
+
+class Sought:
+    """A name that is looked for, made ready to be compared with many."""
+
+    def __init__(self, query: dict[str, str] | str) -> None:
+        self._keys = frozenset(name_keys(query)[: len(GROUPS)])
+        self._groups = _groups(query)
+
+    def score(self, key: str) -> float | None:
+        """Return what ``score`` does, for one component group of a name as ``pacs.names.name_keys`` folds it."""
+        if key in self._keys:
+            return 1.0
+        words = _split(key)
+        found = [_score_words(asked, words) for asked in self._groups] if words else []
+        return max((value for value in found if value is not None), default=None)
 
 
 def _score_words(asked: tuple[str, ...], words: tuple[str, ...]) -> float | None:
@@ -237,6 +257,8 @@ def _arabic_spellings(word: str) -> dict[str, float]:
         spellings[word[2:]] = 0.05
     elif word.startswith("لح") and len(word) > 3:
         spellings[word[1:]] = 0.05
+    if word.endswith("اه") and len(word) > 3:
+        spellings[word[:-1] + "ت"] = 0.05  # a folded teh marbuta: Hayat, Najat
     return spellings
 
 
@@ -254,7 +276,7 @@ def _read_arabic(word: str) -> list[str]:
     rows = [""]
     for letter in word:
         rows = [row + sound for row in rows for sound in _ARABIC.get(letter, ("",))][:MAX_ROWS]
-    return [_mark_ends(_undoubled(row)) for row in rows]
+    return [_undoubled(_mark_ends(row)) for row in rows]
 
 
 def _mark_ends(row: str) -> str:
@@ -315,7 +337,8 @@ _VOWELS = frozenset("aeiuAWY@OHI")
 # What it costs that the other word lacks a sound: at the end, a letter of Arabic, at the start, and between two others;
 # less if the other word is Arabic, where short vowels are not written, or if another vowel is beside it.
 _LAST_DROPS = {"h": 0.1, "@": 0.05}
-_WRITTEN_DROPS = {"A": 0.35, "W": 0.6, "Y": 0.6, "@": 0.05, "O": 0.1, "h": 0.65}
+_WRITTEN_DROPS = {"A": 0.35, "W": 0.7, "Y": 0.7, "@": 0.05, "O": 0.1, "h": 0.65}
+_TWICE_DROP = 0.1  # of two letters for one long vowel
 _FIRST_DROPS = {"a": 0.45, "e": 0.3, "i": 0.3, "u": 0.6}
 _INNER_DROPS = {"a": 0.3, "e": 0.1, "i": 0.65, "u": 0.3}
 _UNWRITTEN_DROPS = {"a": 0.05, "e": 0.02, "i": 0.25, "u": 0.15}
@@ -339,8 +362,9 @@ def _drop_cost(row: str, at: int, is_arabic: bool) -> float:
         return _LAST_DROPS.get(sound, 1.0)
     if is_first and sound in _FIRST_DROPS:
         return _FIRST_DROPS[sound]
+    if sound in "WY" and sound in row[max(at - 1, 0) : at] + row[at + 1]:
+        return _TWICE_DROP
     if sound in _WRITTEN_DROPS:
         return _WRITTEN_DROPS[sound]
-    if row[at - 1] in _VOWELS or row[at + 1] in _VOWELS:
-        return _UNWRITTEN_GLIDE_DROPS[sound] if is_arabic else _GLIDE_DROPS[sound]
-    return _UNWRITTEN_DROPS[sound] if is_arabic else _INNER_DROPS[sound]
+    drops = (_UNWRITTEN_DROPS, _UNWRITTEN_GLIDE_DROPS) if is_arabic else (_INNER_DROPS, _GLIDE_DROPS)
+    return drops[row[at - 1] in _VOWELS or row[at + 1] in _VOWELS][sound]

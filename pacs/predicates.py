@@ -2,7 +2,8 @@
 
 The same conditions as a query's, with the same meaning (PS3.4 C.2.2.2), on any attribute that has a keyword, and on
 the way in: CallingAETitle, CalledAETitle, Door. An indexed attribute matches as the index does, by its first value;
-of any other one value has to match. Conditions inside one sequence have to hold of one item of it.
+of any other one value has to match. Conditions inside one sequence have to hold of one item of it. A date with its time
+in one value (DT) matches ranges too.
 """
 
 import re
@@ -12,6 +13,7 @@ from typing import Any
 
 from pacs.errors import InvalidQuery
 from pacs.model import Attributes, Door, Level, Origin
+from pacs.moments import Span, parse_moment, parse_span
 from pacs.names import fold_pattern, name_keys
 from pacs.normal import MAX_TEXT_LENGTH, normal_value
 from pacs.query import AnyOf, Condition, Equals, InRange, IsEmpty, Wildcard, parse_condition
@@ -32,6 +34,8 @@ _OF_ORIGIN: dict[str, tuple[Matching, Callable[[Origin], str]]] = {
     "CalledAETitle": (Matching.TEXT, lambda origin: origin.called_ae_title),
     "Door": (Matching.CODE, lambda origin: origin.door.value),
 }
+ORIGIN_KEYWORDS = frozenset(_OF_ORIGIN)
+"""Names of conditions that are no attributes, but say how an instance came in."""
 _NOT_OF_AN_INSTANCE = frozenset(attribute.keyword for attribute in DERIVED)
 _PADDING = {Matching.DATE: ("00000000", "99999999"), Matching.TIME: ("000000.000000", "235960.999999")}
 """What completes the ends of a range, as in the index (a minute may have a leap second, PS3.5 6.2)."""
@@ -46,10 +50,18 @@ class _Decimals:
 
 
 @dataclass(frozen=True, slots=True)
-class _Test:
-    """One condition on one attribute. ``matching`` of None compares decimal numbers."""
+class _Moments:
+    """A date and time in one value, within a range."""
 
-    condition: Condition | _Decimals
+    keyword: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """One condition on one attribute. ``matching`` of None compares decimal numbers, and dates with times."""
+
+    condition: Condition | _Decimals | _Moments
     matching: Matching | None
 
     def holds(self, values: list[Any]) -> bool:
@@ -59,6 +71,9 @@ class _Test:
             return _name_passes(self.condition, keys)
         if isinstance(self.condition, _Decimals):
             return any(isinstance(value, int | float) and value in self.condition.values for value in values)
+        if isinstance(self.condition, _Moments):
+            moments = (parse_moment(value) for value in values if isinstance(value, str))
+            return any(moment is not None and self.condition.span.covers(moment) for moment in moments)
         texts = ("" if value is None else str(value).strip(" \0") for value in values)
         found = [normal for text in texts if (normal := normal_value(self.matching, text)) is not None]
         if isinstance(self.condition, IsEmpty):
@@ -124,7 +139,7 @@ def parse_predicate(conditions: Mapping[str, str]) -> Predicate:
         matching = (indexed.matching if indexed else None) or _MATCHING_OF_VR.get(vr)
         if matching is None and vr not in _DECIMAL:
             raise InvalidQuery(f"{keyword} cannot be matched.")
-        test = _parse_test(keyword, text, matching)
+        test = _parse_test(keyword, text, matching, vr)
         of_instance += [(tuple(above), test)] if test else []
     return Predicate(tuple(of_origin), _build_item(of_instance))
 
@@ -140,10 +155,13 @@ def _vr_of(keyword: str) -> str:
         raise InvalidQuery(f"There is no attribute {keyword}.") from None
 
 
-def _parse_test(keyword: str, text: str, matching: Matching | None) -> _Test | None:
+def _parse_test(keyword: str, text: str, matching: Matching | None, vr: str = "") -> _Test | None:
     """Return the test, None for universal matching."""
     if matching is None:
         return _parse_decimals(keyword, text)
+    span = parse_span(text) if vr == "DT" else None
+    if span is not None:
+        return _Test(_Moments(keyword, span), None)
     attribute = Attribute(keyword, Level.INSTANCE, matching, returned_by_default=False)
     condition = parse_condition(attribute, text)
     if condition is None:
@@ -196,7 +214,7 @@ def _values(attributes: Attributes, keyword: str) -> list[Any]:
     return values[:1]
 
 
-def _passes(condition: Condition | _Decimals, matching: Matching | None, value: str | int) -> bool:
+def _passes(condition: Condition | _Decimals | _Moments, matching: Matching | None, value: str | int) -> bool:
     """Whether one value in its normal form passes, as ``index.matching`` has it in SQL."""
     match condition:
         case Equals(_, wanted):
@@ -220,7 +238,7 @@ def _normal(value: str, matching: Matching | None) -> str | int:
     return value.upper() if matching is Matching.CODE else value
 
 
-def _name_passes(condition: Condition | _Decimals, keys: tuple[str, ...]) -> bool:
+def _name_passes(condition: Condition | _Decimals | _Moments, keys: tuple[str, ...]) -> bool:
     match condition:
         case IsEmpty():
             return not keys

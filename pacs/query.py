@@ -8,7 +8,7 @@ from typing import Any
 
 from pacs.errors import InvalidQuery
 from pacs.model import Level
-from pacs.tags import Attribute, Matching
+from pacs.tags import BY_KEYWORD, Attribute, Matching
 
 DEFAULT_LIMIT = 200
 MAX_LIMIT = 5000
@@ -94,8 +94,9 @@ Position = tuple[Any, ...]
 class Query:
     """What to find at ``level``: every condition holds.
 
-    ``limit`` of None means ``DEFAULT_LIMIT``; ``is_fuzzy`` asks for phonetic name matching. With ``after`` the page
-    begins behind that position: whatever is stored between two pages, no match comes twice and none is passed over.
+    ``limit`` of None means ``DEFAULT_LIMIT``. With ``is_fuzzy`` person names match by their sound too, and rank: first
+    those that match as they are written. With ``after`` the page begins behind that position: whatever is stored
+    between two pages, no match comes twice and none is passed over.
     """
 
     level: Level
@@ -109,6 +110,26 @@ class Query:
     def page_size(self) -> int:
         """How many matches to return at most."""
         return min(DEFAULT_LIMIT if self.limit is None else self.limit, MAX_LIMIT)
+
+    @property
+    def names_by_sound(self) -> tuple[Condition, ...]:
+        """The conditions that ``is_fuzzy`` widens: those that give a person name; none if it is not set."""
+        return tuple(one for one in self.conditions if self.is_fuzzy and _is_name(one))
+
+
+def texts_of(condition: Condition) -> tuple[str, ...]:
+    """Return the values and patterns that a condition gives, of which any may match; none for a range."""
+    match condition:
+        case Equals(_, text) | Wildcard(_, text):
+            return (text,)
+        case AnyOf(_, values):
+            return values
+    return ()
+
+
+def _is_name(condition: Condition) -> bool:
+    attribute = BY_KEYWORD.get(condition.keyword)
+    return attribute is not None and attribute.matching is Matching.NAME and bool(texts_of(condition))
 
 
 def parse_key(attribute: Attribute, text: str, *, empties: bool, multiples: bool) -> Condition | None:

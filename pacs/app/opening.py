@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection, text
 
 from pacs.archive import Archive
+from pacs.changes import ChangeFeed
 from pacs.commitment import Committer
 from pacs.config import Settings
 from pacs.correction import Corrector
@@ -28,12 +29,15 @@ from pacs.ingest.withholding import Withholder
 from pacs.jobs import queue
 from pacs.jobs.queue import NewJob
 from pacs.maintenance.conflicts import Comparer
+from pacs.maintenance.recompression import Recompressor
 from pacs.maintenance.verification import find_problem
 from pacs.model import CLINICAL_PARTITION, Attributes, Door, DuplicatePolicy, Location, Origin
-from pacs.retrieve import Renderer, Retriever
+from pacs.retrieve import Renderer, Retriever, Thumbnails
+from pacs.retrieve.cache import FolderFrameCache
 from pacs.routing import forward
 from pacs.routing.keeper import QueueKeeper
 from pacs.search import Searcher
+from pacs.workitems import UnifiedWorklist
 from pacs.worklist import PerformedSteps, Worklist
 from storage.base import BlobStore
 from storage.errors import BlobNotFound, StorageError
@@ -53,6 +57,7 @@ class Parts:
     database: Database
     store: BlobStore
     comparer: Comparer
+    recompress: Recompressor
 
 
 @contextmanager
@@ -91,7 +96,9 @@ def open_archive(settings: Settings) -> Iterator[Parts]:
             spool_directory,
             sandbox,
             parse=lambda source: parse_header(source, source.size_bytes, (settings.ingest.character_set,)),
+            cache=FolderFrameCache(settings.data_dir / "cache", settings.imaging.cache_bytes),
         )
+        renderer = Renderer(retriever, spool_directory)
         archive = Archive(
             ingest=Ingestor(
                 database,
@@ -113,16 +120,28 @@ def open_archive(settings: Settings) -> Iterator[Parts]:
             ),
             search=Searcher(database, CLINICAL_PARTITION),
             retrieve=retriever,
-            render=Renderer(retriever),
+            render=renderer,
+            thumbnails=Thumbnails(database, retriever, renderer),
             worklist=Worklist(database, CLINICAL_PARTITION, lists_in_progress=settings.worklist.lists_in_progress),
             performed_steps=PerformedSteps(
                 database,
                 CLINICAL_PARTITION,
                 forward_to=[peer.ae_title for peer in settings.dimse.peers if peer.forward_mpps],
             ),
+            workitems=UnifiedWorklist(database, CLINICAL_PARTITION),
             queue=QueueKeeper(database),
+            changes=ChangeFeed(database, CLINICAL_PARTITION),
         )
-        yield Parts(archive, database, store, Comparer(store, sandbox, spool_directory))
+        recompressor = Recompressor(
+            database,
+            store,
+            CLINICAL_PARTITION,
+            sandbox,
+            spool_directory,
+            character_set=settings.ingest.character_set,
+            keep_original=timedelta(days=settings.imaging.keep_original_days),
+        )
+        yield Parts(archive, database, store, Comparer(store, sandbox, spool_directory), recompressor)
 
 
 def build_origin(settings: Settings, door: Door) -> Origin:

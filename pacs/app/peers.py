@@ -3,6 +3,7 @@
 from typing import Any
 
 from dicomweb.client import WebDestination
+from dicomweb.webhooks import WebhookReceiver
 from pacs.access import LOCAL
 from pacs.archive import Archive
 from pacs.config import PeerSettings, Settings
@@ -12,8 +13,9 @@ from pacs.dimse.peers import Peer, Peers, is_loopback
 from pacs.dimse.scu import DicomDestination
 from pacs.dimse.tls import Credentials, build_client_context
 from pacs.errors import InvalidSetting
-from pacs.model import DuplicatePolicy
+from pacs.model import ChangeKind, DuplicatePolicy
 from pacs.routing.destinations import Destination
+from pacs.routing.webhooks import Webhook
 
 
 def build_peers(settings: Settings) -> Peers:
@@ -64,6 +66,27 @@ def build_destinations(settings: Settings, archive: Archive) -> dict[str, Destin
             coerce=archive.coercion.towards(web.name),
         )
     return found
+
+
+def build_webhooks(settings: Settings) -> tuple[Webhook, ...]:
+    """Return the webhooks of the settings.
+
+    Raises InvalidSetting for a name that is given twice, a kind that no change has, and an address that is none.
+    """
+    found: dict[str, Webhook] = {}
+    for index, hook in enumerate(settings.webhooks):
+        place = f"The setting webhooks.{index}"
+        if hook.name in found:
+            raise InvalidSetting(f"{place}.name is wrong: another webhook has the name {hook.name}.")
+        if unknown := [kind for kind in hook.kinds if kind not in set(ChangeKind)]:
+            known = ", ".join(ChangeKind)
+            raise InvalidSetting(f"{place}.kinds is wrong: {unknown[0]} is none of the kinds of changes: {known}.")
+        try:
+            post = WebhookReceiver(hook.name, hook.url, hook.secret.get_secret_value())
+        except ValueError:
+            raise InvalidSetting(f"{place}.url is wrong: it is no address.") from None
+        found[hook.name] = Webhook(hook.name, frozenset(map(ChangeKind, hook.kinds)) or frozenset(ChangeKind), post)
+    return tuple(found.values())
 
 
 def _build_peer(peer: PeerSettings | None, settings: Settings) -> Peer:

@@ -1,11 +1,11 @@
 """What the DICOM port answers, and what is delivered to others meanwhile."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
 from pacs.app.opening import Parts
-from pacs.app.peers import build_caller, build_credentials, build_destinations, build_peers
+from pacs.app.peers import build_caller, build_credentials, build_destinations, build_peers, build_webhooks
 from pacs.archive import Archive
 from pacs.commitment import REPORT, REQUEST
 from pacs.config import Settings
@@ -23,11 +23,16 @@ from pacs.dimse.tls import build_server_context
 from pacs.dimse.worklist import WorklistService
 from pacs.jobs.turn import Patience
 from pacs.jobs.worker import TaskFunction, Worker
+from pacs.maintenance import recompression
 from pacs.model import CLINICAL_PARTITION
-from pacs.routing import availability, forward, rules
+from pacs.retrieve import thumbnails
+from pacs.routing import availability, forward, rules, webhooks
 from pacs.routing.availability import Announcer
-from pacs.routing.following import Follower
+from pacs.routing.following import Follower, Plan
 from pacs.routing.forward import Forwarder
+from pacs.routing.webhooks import Notifier
+from pacs.workitems import reports
+from pacs.workitems.reports import ReportCompleter
 from pacs.worklist.performed import FORWARD_JOB
 
 
@@ -69,17 +74,38 @@ def delivering(settings: Settings, parts: Parts, commitment: CommitmentService) 
     routing = rules.build_rules(settings.routing, destinations)
     forwarder = Forwarder(parts.database, CLINICAL_PARTITION, routing, destinations)
     announcer = _build_announcer(settings, parts.database)
+    notifier = Notifier(parts.database, CLINICAL_PARTITION, build_webhooks(settings))
+    pictures = parts.archive.thumbnails
+    completer = _build_completer(settings, parts)
     tasks: dict[str, TaskFunction] = {
         forward.KIND: forwarder.send,
+        webhooks.KIND: notifier.tell,
+        thumbnails.KIND: pictures.make,
+        reports.KIND: completer.complete,
         **_build_peer_tasks(settings, parts.archive, commitment, announcer),
     }
+    plans: dict[str, Plan] = {forward.FOLLOWER: forwarder.plan, availability.FOLLOWER: announcer.plan}
+    plans |= notifier.plans()
+    if settings.imaging.thumbnails:
+        plans[thumbnails.FOLLOWER] = pictures.plan
+    if settings.imaging.recompress != "none":
+        plans[recompression.FOLLOWER] = parts.recompress.plan
+        tasks[recompression.KIND] = parts.recompress.work
+    if settings.workitems.reports_complete:
+        plans[reports.FOLLOWER] = completer.plan
     patience = Patience(timedelta(days=settings.routing.give_up_days))
     with (
         Worker(parts.database, tasks, patience, grace_seconds=settings.dimse.grace_seconds) as worker,
-        Follower(parts.database, CLINICAL_PARTITION, forward.FOLLOWER, forwarder.plan, worker.wake),
-        Follower(parts.database, CLINICAL_PARTITION, availability.FOLLOWER, announcer.plan, worker.wake),
+        ExitStack() as followers,
     ):
+        for name, plan in plans.items():
+            followers.enter_context(Follower(parts.database, CLINICAL_PARTITION, name, plan, worker.wake))
         yield
+
+
+def _build_completer(settings: Settings, parts: Parts) -> ReportCompleter:
+    worklist, ae_title = parts.archive.workitems, settings.dimse.ae_title
+    return ReportCompleter(parts.database, worklist, CLINICAL_PARTITION, ae_title)
 
 
 def _build_announcer(settings: Settings, database: Database) -> Announcer:

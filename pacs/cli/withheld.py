@@ -8,6 +8,7 @@ from pacs.access import LOCAL
 from pacs.app import open_archive
 from pacs.cli.parsing import add_command, add_group
 from pacs.config import Settings
+from pacs.errors import PacsError
 from pacs.ingest.withholding import Withheld
 
 _PAGE = 500
@@ -22,9 +23,19 @@ def add_commands(parsers: Any, common: argparse.ArgumentParser) -> None:
     listing.add_argument("--note", default="", metavar="UID", help="only those that this rejection note withheld")
 
     restoring = add_command(
-        orders, common, "restore", restore, "restore an instance, or all that a rejection note withheld"
+        orders,
+        common,
+        "restore",
+        restore,
+        "restore an instance, all that a rejection note withheld, or what was deleted of a study or series",
     )
-    restoring.add_argument("uid", metavar="UID", help="SOP Instance UID of the instance, or of the rejection note")
+    restoring.add_argument(
+        "uid", nargs="?", metavar="UID", help="SOP Instance UID of the instance, or of the rejection note"
+    )
+    restoring.add_argument(
+        "--study", metavar="UID", help="what was deleted of this study; what is rejected stays hidden"
+    )
+    restoring.add_argument("--series", metavar="UID", help="with --study: only what was deleted of this series")
 
 
 def list_withheld(settings: Settings, options: argparse.Namespace) -> int:
@@ -47,9 +58,15 @@ def list_withheld(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def restore(settings: Settings, options: argparse.Namespace) -> int:
-    """Restore what is withheld under a UID; exit code 1 if there is nothing."""
+    """Restore what is withheld under a UID, or was deleted of a study; exit code 1 if there is nothing."""
+    if bool(options.uid) == bool(options.study) or (options.series and not options.study):
+        raise PacsError("Say what: the UID of an instance or a note, or --study UID, with --series UID if that is all.")
     with open_archive(settings) as parts:
-        count = parts.archive.withhold.restore(LOCAL, options.uid)
+        withholder = parts.archive.withhold
+        if options.study:
+            count = withholder.restore_deleted(LOCAL, options.study, options.series or "")
+        else:
+            count = withholder.restore(LOCAL, options.uid)
     print(f"{count} restored.")
     return 0
 

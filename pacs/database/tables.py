@@ -202,6 +202,14 @@ person_name = Table(
     Index(None, "keyword", "key", "study_row_id"),  # a search by name reads nothing else
 )
 
+person_name_sound = Table(
+    "person_name_sound",
+    metadata,
+    Column("keyword", Code, primary_key=True),
+    Column("sound", Code, primary_key=True),  # one of pacs.phonetics.fuzzy_keys of the names; a search reads no more
+    Column("study_row_id", Key, ForeignKey("study.id"), primary_key=True, autoincrement=False, index=True),
+)
+
 change = Table(
     "change",
     metadata,

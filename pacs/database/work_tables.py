@@ -1,4 +1,4 @@
-"""The tables beside the four levels: deliveries, commitments, worklists, corrections and what is withheld.
+"""The tables beside the four levels: deliveries, commitments, worklists, corrections, thumbnails and what is withheld.
 
 They belong to the same schema as ``tables`` and are migrated with it.
 """
@@ -26,8 +26,11 @@ __all__ = [
     "follower",
     "job",
     "metadata",
+    "original",
     "performed_step",
     "scheduled_step",
+    "secret",
+    "thumbnail",
     "withheld_instance",
 ]
 
@@ -171,4 +174,39 @@ withheld_instance = Table(
     Index(None, "partition_id", "sop_instance_uid"),
     Index(None, "partition_id", "study_instance_uid"),
     Index(None, "note_sop_instance_uid"),
+)
+
+thumbnail = Table(
+    "thumbnail",
+    metadata,
+    Column(
+        "instance_row_id", Key, ForeignKey("instance.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    ),
+    Column("revision", Code, nullable=False),  # which state of the instance the picture shows
+    Column("picture", LargeBinary, nullable=False),  # JPEG, some kilobytes
+)
+
+secret = Table(
+    "secret",
+    metadata,
+    Column("name", Code, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+original = Table(
+    "original",
+    metadata,
+    _row_id(),
+    _partition_id(),
+    Column("sop_instance_uid", Code, nullable=False),
+    Column("transfer_syntax_uid", Text, nullable=False),
+    Column("blob_key", Code, nullable=False, index=True),  # nothing once the received bytes need not be kept any more
+    Column("blob_offset", BigInteger, nullable=False),
+    Column("blob_length", BigInteger, nullable=False),
+    Column("blob_digest", LargeBinary, nullable=False),  # SHA-256 of the received file, which outlives it
+    Column("dataset_digest", LargeBinary, nullable=False),
+    Column("recompressed_at", Instant, nullable=False),
+    Column("kept_until", Instant, nullable=False),
+    Index(None, "partition_id", "sop_instance_uid"),
+    Index(None, "partition_id", "kept_until"),
 )

@@ -24,6 +24,7 @@ from pacs.dimse.peers import Peer
 from pacs.dimse.transliteration import transliterate
 from pacs.imaging import syntaxes
 from pacs.model import Attributes
+from pacs.names import join_groups
 from pacs.tags import values_of
 
 UNICODE = ("ISO_IR 192",)
@@ -209,7 +210,7 @@ class _Writer:
         if value is None:
             return b""
         if vr in _TEXT_VRS:
-            return self._encode_text(_text_of_name(value) if isinstance(value, dict) else str(value))
+            return self._encode_text(join_groups(value) if isinstance(value, dict) else str(value))
         if vr == "DS" and isinstance(value, float):
             return _text_of_number(value).encode("ascii")
         # All others are of the default repertoire (PS3.5 6.1.2.2); what came in outside of it has no set to be in.
@@ -217,10 +218,6 @@ class _Writer:
 
     def _pack(self, codes: str, *values: Any) -> bytes:
         return struct.pack(self._order + codes, *values)
-
-
-def _text_of_name(name: dict[str, str]) -> str:
-    return "=".join(name.get(group) or "" for group in ("Alphabetic", "Ideographic", "Phonetic")).rstrip("=")
 
 
 def _text_of_number(number: float) -> str:

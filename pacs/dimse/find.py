@@ -99,9 +99,9 @@ class FindService:
         return CANCELLED if association.is_cancelled(message_id) else SUCCESS
 
     def _iter_matches(self, principal: Principal, find: Find) -> Iterator[Match]:
-        query = find.query
+        query, page = find.query, None
         while True:
-            page = self._searcher.search(principal, query, with_header=find.needs_header)
+            page = self._searcher.search(principal, query, with_header=find.needs_header, behind=page)
             yield from page.matches
             if not page.has_more:
                 return

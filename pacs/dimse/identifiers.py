@@ -11,6 +11,7 @@ from typing import Any
 
 from pacs.errors import InvalidQuery, PacsError
 from pacs.model import Attributes, Level
+from pacs.names import join_groups
 from pacs.query import Condition, Equals, Query, combine_moments, parse_key
 from pacs.tags import ATTRIBUTES, BY_KEYWORD, Attribute, keyword_of, tag_of, text_of, vr_of
 
@@ -18,8 +19,8 @@ PAGE_SIZE = 200
 HEADER_PAGE_SIZE = 20
 """Matches in memory at once; fewer if each brings its whole header, which may be large."""
 
-_RELATIONAL, _DATE_TIME, _EMPTY_VALUES, _MULTIPLE_VALUES = 0, 1, 5, 6
-_SUPPORTED_OPTIONS = frozenset({_RELATIONAL, _DATE_TIME, _EMPTY_VALUES, _MULTIPLE_VALUES})
+_RELATIONAL, _DATE_TIME, _FUZZY_NAMES, _EMPTY_VALUES, _MULTIPLE_VALUES = 0, 1, 2, 5, 6
+_SUPPORTED_OPTIONS = frozenset({_RELATIONAL, _DATE_TIME, _FUZZY_NAMES, _EMPTY_VALUES, _MULTIPLE_VALUES})
 _MAX_OPTIONS = 7
 
 _ORDER = tuple(Level)
@@ -47,6 +48,7 @@ class Agreement:
 
     relational: bool = False
     date_time: bool = False
+    fuzzy_names: bool = False
     empty_values: bool = False
     multiple_values: bool = False
 
@@ -54,14 +56,20 @@ class Agreement:
     def of(cls, options: bytes) -> "Agreement":
         """Return what an answer of ``negotiate_options`` stands for."""
         agreed = {index for index, option in enumerate(options) if option}
-        return cls(_RELATIONAL in agreed, _DATE_TIME in agreed, _EMPTY_VALUES in agreed, _MULTIPLE_VALUES in agreed)
+        return cls(
+            relational=_RELATIONAL in agreed,
+            date_time=_DATE_TIME in agreed,
+            fuzzy_names=_FUZZY_NAMES in agreed,
+            empty_values=_EMPTY_VALUES in agreed,
+            multiple_values=_MULTIPLE_VALUES in agreed,
+        )
 
 
 def negotiate_options(offered: bytes) -> bytes | None:
     """Return the answer to an offer of options, one byte each (PS3.4 Tables C.5-1 and C.5-2): 1 for what is supported.
 
-    Supported are relational queries, combined date and time, empty values and multiple values. Fuzzy matching of names
-    is not, as in QIDO-RS, and no times are converted between zones.
+    Supported are relational queries, combined date and time, fuzzy matching of names, empty values and multiple values.
+    No times are converted between zones.
     """
     answer = bytes(
         int(option == 1 and index in _SUPPORTED_OPTIONS) for index, option in enumerate(offered[:_MAX_OPTIONS])
@@ -108,7 +116,8 @@ def parse_find(identifier: Attributes, levels: Sequence[Level], agreement: Agree
         _check_unique_keys(keys.conditions, levels[: levels.index(level)])
     conditions = combine_moments(keys.conditions) if agreement.date_time else tuple(keys.conditions)
     limit = HEADER_PAGE_SIZE if keys.needs_header else PAGE_SIZE
-    return Find(Query(level, conditions, limit=limit), keys.returned, keys.is_complete, keys.needs_header)
+    query = Query(level, conditions, limit=limit, is_fuzzy=agreement.fuzzy_names)
+    return Find(query, keys.returned, keys.is_complete, keys.needs_header)
 
 
 def _parse_level(identifier: Attributes, levels: Sequence[Level]) -> Level:
@@ -211,7 +220,7 @@ def _text_of(element: Mapping[str, Any]) -> str:
 
 def _text_of_value(value: Any) -> str:
     if isinstance(value, dict):
-        return "=".join(str(value.get(group) or "") for group in ("Alphabetic", "Ideographic", "Phonetic")).rstrip("=")
+        return join_groups(value)
     return "" if value is None else str(value)
 
 

@@ -12,6 +12,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from pacs.imaging.sources import Pieces
 from pacs.model import Attributes
+from pacs.names import join_groups
 
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -34,7 +35,6 @@ _PLAIN = frozenset(
     ["latin_1", "iso8859_2", "iso8859_3", "iso8859_4", "GB18030", "GBK"]
     + [f"iso_ir_{number}" for number in (126, 127, 138, 144, 148, 166)]
 )
-_NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,13 @@ class AttributeEncoder:
     """Encodes attributes with the text in one Python encoding.
 
     ``find_bulk`` gives the value that a BulkDataURI stands for; what it does not find becomes an empty value.
+    ``is_strict``: what is no value of its VR raises ValueError, and is not left out as if it were none.
     """
 
     encoding: str
     find_bulk: Callable[[str], Pieces | None]
     is_implicit_vr: bool = False
+    is_strict: bool = False
 
     def encode(self, tag: int, element: Mapping[str, Any]) -> Pieces:
         """Return one element; raise UnicodeEncodeError if its text does not fit the encoding.
@@ -103,7 +105,9 @@ class AttributeEncoder:
             pieces.write(self._encode_value(vr, element))
         except UnicodeEncodeError:
             raise
-        except (struct.error, binascii.Error, ValueError, TypeError, OverflowError):
+        except (struct.error, binascii.Error, ValueError, TypeError, OverflowError) as error:
+            if self.is_strict:
+                raise ValueError from error
             return pieces
         return pieces
 
@@ -117,7 +121,8 @@ class AttributeEncoder:
             return b"".join(struct.pack("<" + _NUMBERS[vr], value) for value in values)
         if vr == "AT":
             return b"".join(encode_tag(int(value, 16)) for value in values)
-        return "\\".join(map(_spell, values)).encode("ascii", "replace")
+        text = "\\".join(map(_spell, values))
+        return text.encode("latin-1") if self.is_strict else text.encode("ascii", "replace")
 
 
 def find_encoding(declared: Sequence[Any]) -> str:
@@ -165,7 +170,7 @@ def _join_name(value: Any) -> str:
     """Return a person name's component groups as PS3.5 6.2.1 writes them."""
     if not isinstance(value, dict):
         return "" if value is None else str(value)
-    return "=".join(str(value.get(group, "")) for group in _NAME_GROUPS).rstrip("=")
+    return join_groups(value)
 
 
 def _spell(value: Any) -> str:

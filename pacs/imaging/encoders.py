@@ -1,8 +1,8 @@
-"""Native frames to losslessly compressed ones, by imagecodecs: every frame is decoded again before it is handed out.
+"""Native frames to compressed ones, by imagecodecs: every lossless frame is decoded again before it is handed out.
 
-An encoder takes only what comes back bit for bit from any decoder that follows the standard. JPEG-LS and the JPEG 2000
-family count in Bits Stored, so anything in the bits above (an old overlay, rubbish) keeps an image out of them; RLE and
-deflate keep every bit of the container.
+An encoder takes only what comes back bit for bit from any decoder that follows the standard. JPEG, JPEG-LS and the
+JPEG 2000 family count in Bits Stored, so anything in the bits above (an old overlay, rubbish) keeps an image out; RLE
+and deflate keep every bit of the container. The one lossy syntax is JPEG Baseline, for frames asked for in it.
 """
 
 import zlib
@@ -18,9 +18,12 @@ from pacs.errors import CorruptPixelData, UnsupportedTransferSyntax
 from pacs.imaging.codecs import PixelDescription, decode
 from pacs.imaging.syntaxes import (
     DEFLATED_IMAGE_FRAME,
+    HTJ2K,
     HTJ2K_LOSSLESS,
     HTJ2K_LOSSLESS_RPCL,
     JPEG_2000_LOSSLESS,
+    JPEG_BASELINE,
+    JPEG_LOSSLESS_SV1,
     JPEG_LS_LOSSLESS,
     RLE_LOSSLESS,
 )
@@ -32,6 +35,10 @@ _LEAST_LEVELS = 5
 _MAX_RLE_SEGMENTS = 15
 _HEADER_BYTES = 4096
 _BY_RESOLUTION = 1  # OpenJPH's flag: a tile-part for every resolution
+_JPEG_QUALITY = 90
+
+VERSION = f"1-{imagecodecs.__version__}-{zlib.ZLIB_RUNTIME_VERSION}"
+"""Of one version the same frame always gives the same bytes; the first number counts changes to this module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +53,11 @@ class EncodedFrame:
 def encode(transfer_syntax_uid: str, pixels: bytes, description: PixelDescription) -> EncodedFrame:
     """Return one native frame, little endian, encoded without any loss and verified by decoding it.
 
-    Raises UnsupportedTransferSyntax if the syntax, or this syntax's codec, cannot hold every bit of the frame;
-    CorruptPixelData if the frame is not as long as ``description`` says.
+    In a syntax of ``LOSSY`` it is with loss, and verified to decode. Raises UnsupportedTransferSyntax if the syntax, or
+    this syntax's codec, cannot hold every bit of the frame, or not even its likeness; CorruptPixelData if the frame is
+    not as long as ``description`` says.
     """
-    encoder = _ENCODERS.get(transfer_syntax_uid)
+    encoder = (_ENCODERS | _LOSSY_ENCODERS).get(transfer_syntax_uid)
     is_subsampled = description.photometric_interpretation.endswith("_422")  # two pixels share their colour
     if encoder is None or is_subsampled or description.bits_allocated not in (8, 16, 32):
         raise UnsupportedTransferSyntax(UnsupportedTransferSyntax.__doc__)
@@ -58,10 +66,10 @@ def encode(transfer_syntax_uid: str, pixels: bytes, description: PixelDescriptio
     try:
         encoded = encoder(_to_array(pixels, description), description)
         decoded_as = replace(description, photometric_interpretation=encoded.photometric_interpretation)
-        is_lossless = decode(transfer_syntax_uid, encoded.data, decoded_as).pixels == pixels
+        is_faithful = decode(transfer_syntax_uid, encoded.data, decoded_as).pixels == pixels
     except (CorruptPixelData, ValueError, RuntimeError, TypeError, OverflowError, NotImplementedError) as error:
         raise UnsupportedTransferSyntax("The codec cannot hold these pixels.") from error
-    if not is_lossless:
+    if not (is_faithful or transfer_syntax_uid in LOSSY):
         raise UnsupportedTransferSyntax("The codec did not give the same pixels back.")
     return encoded
 
@@ -87,6 +95,23 @@ def _for_codec(array: Array, description: PixelDescription) -> Array:
     if array.min() < low or array.max() > high:
         raise UnsupportedTransferSyntax("There are data in the bits above Bits Stored.")
     return np.ascontiguousarray(array if description.samples_per_pixel == 3 else array[:, :, 0])
+
+
+def _encode_jpeg_lossless(array: Array, description: PixelDescription) -> EncodedFrame:
+    """PS3.5 8.2.1, process 14 with selection value 1. It knows no sign: a signed sample goes as its Bits Stored."""
+    colour, stored = _plain_colour(description), description.bits_stored
+    bits = _for_codec(array, description).view(f"u{description.sample_bytes}") & ((1 << stored) - 1)
+    # Named so, no colour is transformed; called YCbCr, this codec loses pixels of an odd width.
+    space = "GRAYSCALE" if description.samples_per_pixel == 1 else "RGB" if colour == "RGB" else "UNKNOWN"
+    data = imagecodecs.jpeg8_encode(
+        bits.astype("u1" if stored <= 8 else "u2"),
+        lossless=True,
+        predictor=1,
+        bitspersample=stored,
+        colorspace=space,
+        outcolorspace=space,
+    )
+    return EncodedFrame(bytes(data), colour, 0)
 
 
 def _encode_jpeg_ls(array: Array, description: PixelDescription) -> EncodedFrame:
@@ -137,6 +162,24 @@ def _encode_high_throughput_rpcl(array: Array, description: PixelDescription) ->
     return EncodedFrame(bytes(data), "YBR_RCT" if is_rgb else _plain_colour(description), 0)
 
 
+def _encode_jpeg_baseline(array: Array, description: PixelDescription) -> EncodedFrame:
+    """PS3.5 8.2.1: grey, or colour with half the chroma across; no signs, and no indexes into a palette."""
+    colour = description.photometric_interpretation
+    if description.bits_allocated != 8 or description.pixel_representation:
+        raise UnsupportedTransferSyntax("JPEG Baseline has eight bits and no sign.")
+    samples = _for_codec(array, description)
+    if description.samples_per_pixel == 1 and colour in ("MONOCHROME1", "MONOCHROME2"):
+        data = imagecodecs.jpeg8_encode(samples, level=_JPEG_QUALITY, colorspace="GRAYSCALE")
+        return EncodedFrame(bytes(data), colour, 0)
+    if description.samples_per_pixel != 3 or colour not in ("RGB", "YBR_FULL"):
+        raise UnsupportedTransferSyntax("JPEG Baseline holds grey and true colour.")
+    space = "RGB" if colour == "RGB" else "YCBCR"
+    data = imagecodecs.jpeg8_encode(
+        samples, level=_JPEG_QUALITY, colorspace=space, outcolorspace="YCBCR", subsampling="422"
+    )
+    return EncodedFrame(bytes(data), "YBR_FULL_422", 0)
+
+
 def _encode_rle(array: Array, description: PixelDescription) -> EncodedFrame:
     """PS3.5 G: a segment for every byte of every sample, the most significant first, its rows packed one by one."""
     count = description.samples_per_pixel * description.sample_bytes
@@ -170,11 +213,17 @@ def _plain_colour(description: PixelDescription) -> str:
 
 _ENCODERS: dict[str, Callable[[Array, PixelDescription], EncodedFrame]] = {
     RLE_LOSSLESS: _encode_rle,
+    JPEG_LOSSLESS_SV1: _encode_jpeg_lossless,
     JPEG_LS_LOSSLESS: _encode_jpeg_ls,
     JPEG_2000_LOSSLESS: _encode_jpeg_2000,
     HTJ2K_LOSSLESS: _encode_high_throughput,
     HTJ2K_LOSSLESS_RPCL: _encode_high_throughput_rpcl,
+    HTJ2K: _encode_high_throughput_rpcl,
     DEFLATED_IMAGE_FRAME: _encode_deflated,
 }
 ENCODABLE = frozenset(_ENCODERS)
-"""The encapsulated transfer syntaxes that ``encode`` makes."""
+"""The encapsulated transfer syntaxes that ``encode`` makes without loss."""
+
+_LOSSY_ENCODERS: dict[str, Callable[[Array, PixelDescription], EncodedFrame]] = {JPEG_BASELINE: _encode_jpeg_baseline}
+LOSSY = frozenset(_LOSSY_ENCODERS)
+"""Those that it makes with loss: for frames, never for instances."""

@@ -88,6 +88,10 @@ class Lut:
         """Return the fractions of full brightness."""
         return self.look_up(values) / float((1 << self.bits) - 1)
 
+    def apply_to_fractions(self, fractions: Array) -> Array:
+        """Return the fractions of full brightness for others: the table spans all there can be, dark to bright."""
+        return self.apply(self.first + np.rint(fractions * (len(self.entries) - 1)))
+
 
 @dataclass(frozen=True, slots=True)
 class Rescale:
@@ -112,11 +116,14 @@ class Grayscale:
     modality: Modality
     voi: Voi
     is_inverted: bool = False
+    presentation: Lut | None = None
 
     def to_gray(self, values: Array) -> npt.NDArray[np.uint8]:
         """Return gray levels, 0 black and 255 white; what is no number is black."""
         with np.errstate(all="ignore"):  # a slope of 1e300 is nobody's mistake here
             fractions = np.nan_to_num(self.voi.apply(self.modality.look_up(values.astype(np.float64))))
+        if self.presentation is not None:
+            fractions = self.presentation.apply_to_fractions(fractions)
         if self.is_inverted:
             fractions = 1 - fractions
         gray: npt.NDArray[np.uint8] = np.rint(np.clip(fractions, 0, 1) * 255).astype(np.uint8)
@@ -150,6 +157,11 @@ def read_voi(attributes: Attributes, read: ReadValue, *, is_signed: bool) -> Win
         # A linear window narrower than 1 is against C.11.2.1.2; PET in SUV has them, and means the exact one.
         return Window(center, width, Shape.LINEAR_EXACT if shape is Shape.LINEAR and width < 1 else shape)
     return _first_lut(attributes, "VOILUTSequence", read, is_signed=is_signed)
+
+
+def read_presentation(attributes: Attributes, read: ReadValue) -> Lut | None:
+    """Return the table of a presentation LUT (PS3.3 C.11.6), if there is one."""
+    return _first_lut(attributes, "PresentationLUTSequence", read, is_signed=False)
 
 
 def is_inverted(attributes: Attributes) -> bool:

@@ -1,5 +1,7 @@
 """One stored instance while something is read from it."""
 
+import base64
+import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -7,11 +9,13 @@ from pacs.errors import CorruptPixelData, FrameNotFound
 from pacs.imaging.frames import plan_frames
 from pacs.imaging.inflation import inflate
 from pacs.imaging.rewriting import swapped_word_bytes
-from pacs.imaging.sources import Pieces, RangedSource, Scratch
+from pacs.imaging.sources import Pieces, RangedSource, Scratch, swap_words
 from pacs.imaging.syntaxes import lookup
-from pacs.model import BulkValue, FrameLayout, Header, PixelElement
+from pacs.model import Attributes, BulkValue, FrameLayout, Header, Location, PixelElement
 from pacs.overlay import Step
 from pacs.tags import text_of
+
+MAX_VALUE_BYTES = 64 * 1024 * 1024
 
 _PIXEL_DATA = "7FE00010"
 
@@ -20,11 +24,20 @@ class OpenInstance:
     """One instance while something is read from it: header, layout, bytes, and the scratch space it needed.
 
     ``header`` is as received, for it says how the bytes are to be read; ``steps`` are laid over what leaves.
+    ``location`` is where the bytes are kept, which identifies them, if they are.
     """
 
-    def __init__(self, header: Header, layout: FrameLayout, source: RangedSource, steps: Sequence[Step] = ()) -> None:
+    def __init__(
+        self,
+        header: Header,
+        layout: FrameLayout,
+        source: RangedSource,
+        steps: Sequence[Step] = (),
+        location: Location | None = None,
+    ) -> None:
         self.header = header
         self.steps = steps
+        self.location = location
         self.layout = layout
         self.source = source
         self.syntax = lookup(header.transfer_syntax_uid)
@@ -40,6 +53,20 @@ class OpenInstance:
     def find_bulk(self, path: str) -> BulkValue | None:
         """Return the value outside the header that a BulkDataURI stands for."""
         return next((value for value in self.header.bulk if value.path == path), None)
+
+    def read_value(self, element: Attributes) -> bytes:
+        """Return a binary value, little endian; nothing for one longer than any table or overlay."""
+        if "InlineBinary" in element:
+            try:
+                return base64.b64decode(str(element["InlineBinary"]))
+            except binascii.Error:
+                return b""
+        value = self.find_bulk(str(element.get("BulkDataURI", "")))
+        if value is None or value.range.length_bytes > MAX_VALUE_BYTES:
+            return b""
+        data = self.source.read_range(value.range.start, value.range.end)
+        word_bytes = self.word_bytes(value)
+        return data if word_bytes == 1 else swap_words(data, word_bytes)
 
     def find_pixels(self, frame_numbers: Sequence[int]) -> PixelElement:
         """Return where the pixels lie; raise FrameNotFound or CorruptPixelData if one of these frames cannot be had."""

@@ -17,15 +17,19 @@ from pacs.imaging.colour import apply_palette, read_palette, spread_chroma, to_r
 from pacs.imaging.grayscale import (
     MAX_ENTRIES,
     Grayscale,
+    Lut,
     Modality,
     ReadValue,
     Span,
+    Voi,
     Window,
     is_inverted,
     number_of,
     read_modality,
+    read_presentation,
     read_voi,
 )
+from pacs.imaging.labels import color_labels, is_label_map
 from pacs.model import Attributes
 from pacs.tags import text_of, values_of
 
@@ -37,6 +41,7 @@ _ROWS_AT_ONCE = 64
 _FLOATS = {"7FE00008": "<f4", "7FE00009": "<f8"}
 _OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 _FRAME_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
+_SUPPLEMENTED = ("COLOR", "MIXED")
 _WHITE = 255
 _BITS = "Images of this many bits a pixel are not rendered."
 
@@ -45,12 +50,14 @@ _BITS = "Images of this many bits a pixel are not rendered."
 class ImageSource:
     """What a frame is rendered from: the data set as received, and where its pixels lie.
 
-    ``read`` gives the bytes of its binary elements; ``pixel_tag`` tells integers from floats.
+    ``read`` gives the bytes of its binary elements; ``pixel_tag`` tells integers from floats. What a presentation state
+    has laid over it ``is_presented``: then a transformation that is not there is the identity (PS3.4 N.2).
     """
 
     attributes: Attributes
     read: ReadValue
     pixel_tag: str = "7FE00010"
+    is_presented: bool = False
 
 
 def render_frame(source: ImageSource, frame: DecodedFrame, frame_index: int, window: Window | None = None) -> Pixels:
@@ -113,10 +120,18 @@ def _render_plane(
     if text_of(attributes, "PhotometricInterpretation") == "PALETTE COLOR":
         table = apply_palette(read_palette(attributes, source.read, is_signed=is_signed), domain)
         return _look_up(table, raw, description)
+    if is_label_map(attributes):
+        return _look_up(color_labels(attributes, len(domain)), raw, description)
     is_present = np.zeros(len(domain), np.bool_)
     for band in _bands(raw):
         is_present[_stored_bits(band, description)] = True
     table = _grayscale(source, attributes, domain[is_present], description, window).to_gray(domain)
+    if text_of(attributes, "PixelPresentation") in _SUPPLEMENTED and not source.is_presented:
+        palette = read_palette(attributes, source.read, is_signed=is_signed)
+        table = np.repeat(table[:, None], 3, axis=1)
+        # The palette is for the values from its first one on; those below it are gray (PS3.3 C.7.6.23).
+        is_coloured = domain >= palette[0].first
+        table[is_coloured] = apply_palette(palette, domain[is_coloured])
     return _look_up(table, raw, description)
 
 
@@ -157,8 +172,20 @@ def _grayscale(
     """Return the way for a frame that has these values."""
     is_signed = description.pixel_representation == 1
     modality = read_modality(attributes, source.read, is_signed=is_signed)
-    voi = window or read_voi(attributes, source.read, is_signed=is_signed)
-    return Grayscale(modality, voi or _span(attributes, values, modality, description), is_inverted(attributes))
+    voi: Voi | None = window or read_voi(attributes, source.read, is_signed=is_signed)
+    if voi is None and source.is_presented and values.dtype.kind != "f":
+        voi = _full_span(modality, description)
+    voi = voi or _span(attributes, values, modality, description)
+    return Grayscale(modality, voi, is_inverted(attributes), read_presentation(attributes, source.read))
+
+
+def _full_span(modality: Modality, description: PixelDescription) -> Span:
+    """Return the range of everything that could have been stored, or be in the table."""
+    if isinstance(modality, Lut):
+        return Span(0, (1 << modality.bits) - 1)
+    low = -(1 << (description.bits_stored - 1)) if description.pixel_representation == 1 else 0
+    ends = modality.look_up(np.array([low, low + (1 << description.bits_stored) - 1], np.float64))
+    return Span(float(ends.min()), float(ends.max()))
 
 
 def _span(attributes: Attributes, values: Array, modality: Modality, description: PixelDescription) -> Span:

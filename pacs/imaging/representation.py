@@ -28,16 +28,20 @@ class Acceptable:
         """Whether the client named this syntax, or takes any."""
         return "*" in self.transfer_syntax_uids or transfer_syntax_uid in self.transfer_syntax_uids
 
-    def targets(self, stored: TransferSyntax, *, keeps_lossy: bool) -> tuple[str, ...]:
+    def targets(self, stored: TransferSyntax, *, keeps_lossy: bool, of_frames: bool = False) -> tuple[str, ...]:
         """Return the syntaxes to try: the stored one if it is taken, then what can be made, in the client's order.
 
         ``keeps_lossy``: there are lossy pixels, so the default is the stored syntax and not Explicit VR Little Endian.
+        ``of_frames``: frames are wanted, which may also be made with loss if the client takes nothing better; a whole
+        instance with loss would be another SOP Instance (PS3.3 C.7.6.1.1.5).
         """
         if self.is_default:
             return (stored.uid,) if keeps_lossy else tuple(dict.fromkeys((EXPLICIT_VR_LITTLE_ENDIAN, stored.uid)))
         made = [EXPLICIT_VR_LITTLE_ENDIAN if uid == "*" else uid for uid in self.transfer_syntax_uids]
         kept = (stored.uid,) if self.takes(stored.uid) else ()
-        return tuple(dict.fromkeys((*kept, *(uid for uid in made if lookup(uid).can_encode))))
+        faithful = (uid for uid in made if lookup(uid).can_encode)
+        lossy = (uid for uid in made if of_frames and lookup(uid).can_encode_lossy)
+        return tuple(dict.fromkeys((*kept, *faithful, *lossy)))
 
 
 ANY = Acceptable(("*",))

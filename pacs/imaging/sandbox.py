@@ -65,10 +65,10 @@ class Sandbox:
         return DecodedFrame(pixels, str(answer["photometric_interpretation"]))
 
     def encode_frame(self, transfer_syntax_uid: str, pixels: bytes, description: PixelDescription) -> EncodedFrame:
-        """Return one native frame encapsulated without loss, verified by decoding; blocks until a child is free.
+        """Return one native frame as ``encoders.encode`` does, verified by decoding; blocks until a child is free.
 
-        Raises UnsupportedTransferSyntax if the syntax cannot hold every bit of it, CorruptPixelData for whatever else
-        went wrong, Unavailable once closed.
+        Raises UnsupportedTransferSyntax if the syntax cannot hold it, CorruptPixelData for whatever else went wrong,
+        Unavailable once closed.
         """
         job = {"syntax": transfer_syntax_uid, "encode": True}
         # No lossless codec here makes noise twice as long; more than that is no frame.

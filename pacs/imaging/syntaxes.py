@@ -38,7 +38,8 @@ class TransferSyntax:
 
     ``is_deflated``: the whole data set is, so no byte range of a frame exists. ``is_lossless``: what the syntax's name
     promises of the pixels; native is lossless. ``has_pixels``: pixel data lie in the file and not elsewhere (JPIP).
-    ``can_decode``: frames can become native here. ``can_encode``: native frames can become this here.
+    ``can_decode``: frames can become native here. ``can_encode``: native frames can become this here without loss,
+    also where the syntax allows it. ``can_encode_lossy``: they can, with loss, for whoever asks for frames in it.
     """
 
     uid: str
@@ -53,6 +54,7 @@ class TransferSyntax:
     has_pixels: bool = True
     can_decode: bool = False
     can_encode: bool = False
+    can_encode_lossy: bool = False
     media_type: str = OCTET_STREAM
     is_known: bool = True
 
@@ -81,7 +83,7 @@ def _native(
 
 
 def _compressed(uid: str, name: str, media_type: str, facts: str = "") -> TransferSyntax:
-    """``facts`` are words: lossless, decode, encode, retired."""
+    """``facts`` are words: lossless, decode, encode, lossy (encoded with loss), retired."""
     words = facts.split()
     return TransferSyntax(
         uid,
@@ -90,6 +92,7 @@ def _compressed(uid: str, name: str, media_type: str, facts: str = "") -> Transf
         is_retired="retired" in words,
         can_decode="decode" in words,
         can_encode="encode" in words,
+        can_encode_lossy="lossy" in words,
         media_type=media_type,
     )
 
@@ -117,7 +120,7 @@ _TABLE = (
     ),
     _native(DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "Deflated Explicit VR Little Endian", is_deflated=True),
     _native(EXPLICIT_VR_BIG_ENDIAN, "Explicit VR Big Endian", is_little_endian=False),
-    _compressed(JPEG_BASELINE, "JPEG Baseline (Process 1)", _JPEG, "decode"),
+    _compressed(JPEG_BASELINE, "JPEG Baseline (Process 1)", _JPEG, "decode lossy"),
     _compressed(JPEG_EXTENDED, "JPEG Extended (Process 2 and 4)", _JPEG, "decode"),
     _compressed(_4 + "52", "JPEG Extended (Process 3 and 5)", _JPEG, "retired"),
     _compressed(_4 + "53", "JPEG Spectral Selection, Non-Hierarchical (Process 6 and 8)", _JPEG, "retired"),
@@ -138,7 +141,7 @@ _TABLE = (
         JPEG_LOSSLESS_SV1,
         "JPEG Lossless, Non-Hierarchical, First-Order Prediction (Process 14 [Selection Value 1])",
         _JPEG,
-        "lossless decode",
+        "lossless decode encode",
     ),
     _compressed(JPEG_LS_LOSSLESS, "JPEG-LS Lossless Image Compression", _JLS, "lossless decode encode"),
     _compressed(JPEG_LS_NEAR_LOSSLESS, "JPEG-LS Lossy (Near-Lossless) Image Compression", _JLS, "decode"),
@@ -180,7 +183,8 @@ _TABLE = (
         _JPHC,
         "lossless decode encode",
     ),
-    _compressed(HTJ2K, "High-Throughput JPEG 2000 Image Compression", _JPHC, "decode"),
+    # Reversible codestreams belong in it as well (PS3.5 10.18); no other are written here.
+    _compressed(HTJ2K, "High-Throughput JPEG 2000 Image Compression", _JPHC, "decode encode"),
     _elsewhere(_4 + "204", "JPIP HTJ2K Referenced"),
     _elsewhere(_4 + "205", "JPIP HTJ2K Referenced Deflate", is_deflated=True),
     _compressed(RLE_LOSSLESS, "RLE Lossless", "image/dicom-rle", "lossless decode encode"),

@@ -58,7 +58,7 @@ class FrameCodec(FrameDecoder, Protocol):
     """Makes encapsulated frames of native ones, too; ``sandbox.Sandbox`` does."""
 
     def encode_frame(self, transfer_syntax_uid: str, pixels: bytes, description: PixelDescription) -> EncodedFrame:
-        """Return the frame; raise UnsupportedTransferSyntax if it cannot be had without loss, or CorruptPixelData."""
+        """Return the frame; raise UnsupportedTransferSyntax if it cannot be had like that, or CorruptPixelData."""
         ...
 
 

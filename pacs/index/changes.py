@@ -1,22 +1,20 @@
-"""The change log: appended in the transaction that makes the change, read in commit order.
-
-SQLite has one writer at a time, so that its numbers are in commit order. PostgreSQL hands out numbers in the order of
-asking: a row is shown only when every transaction as old as its own has ended, and the writing transaction comes first
-in the cursor. A follower therefore never passes a row that appears behind it later.
-"""
+"""The change log: appended in the transaction that makes the change, read in commit order; and who follows it."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Connection, Text, bindparam, cast, func, insert, literal, select, tuple_, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from pacs.database.tables import change
 from pacs.database.work_tables import follower
 from pacs.index.inserting import insert_missing
 from pacs.index.metadata import dump_text
+from pacs.index.ordered_log import OrderedLog
 from pacs.model import Change, ChangeKind, Cursor
+
+_LOG = OrderedLog(change)
 
 
 def append(
@@ -52,23 +50,14 @@ def append_all(
         "facts": dump_text(facts) if facts else "{}",
     }
     rows = [shared | dict(zip(_UIDS, values, strict=True)) for values in uids]
-    connection.execute(_APPEND[connection.dialect.name], rows)
+    _LOG.append(connection, rows)
 
 
 def read_after(connection: Connection, partition_id: int, cursor: Cursor, limit: int) -> list[Change]:
     """Return at most ``limit`` changes after ``cursor`` in commit order; resume at the last one's cursor."""
-    rows = connection.execute(
-        _READ[connection.dialect.name],
-        {
-            "partition_id": partition_id,
-            "transaction_id": cursor.transaction_id,
-            "sequence": cursor.sequence,
-            "limit": limit,
-        },
-    )
     return [
         Change(
-            cursor=Cursor(row.transaction_id, row.sequence),
+            cursor=resume_at,
             kind=ChangeKind(row.kind),
             at=row.at,
             study_instance_uid=row.study_instance_uid,
@@ -76,14 +65,13 @@ def read_after(connection: Connection, partition_id: int, cursor: Cursor, limit:
             sop_instance_uid=row.sop_instance_uid,
             facts=orjson.loads(row.facts),
         )
-        for row in rows
+        for resume_at, row in _LOG.read_after(connection, partition_id, cursor, limit)
     ]
 
 
 def read_end(connection: Connection, partition_id: int) -> Cursor:
     """Return a cursor behind every change that shows, and before every one that will show later."""
-    row = connection.execute(_END[connection.dialect.name], {"partition_id": partition_id}).first()
-    return Cursor(*row) if row else Cursor()
+    return _LOG.read_end(connection, partition_id)
 
 
 def find_cursor(connection: Connection, follower_name: str) -> Cursor | None:
@@ -113,40 +101,5 @@ def advance(connection: Connection, follower_name: str, before: Cursor, after: C
 
 
 _UIDS = ("study_instance_uid", "series_instance_uid", "sop_instance_uid")
-
-_APPEND = {
-    "sqlite": insert(change).values(transaction_id=literal(0)),
-    "postgresql": insert(change).values(transaction_id=cast(cast(func.pg_current_xact_id(), Text), BigInteger)),
-}
-
-_AFTER = (
-    select(change)
-    .where(
-        change.c.partition_id == bindparam("partition_id"),
-        tuple_(change.c.transaction_id, change.c.sequence)
-        > tuple_(bindparam("transaction_id", type_=BigInteger), bindparam("sequence", type_=BigInteger)),
-    )
-    .order_by(change.c.transaction_id, change.c.sequence)
-    .limit(bindparam("limit"))
-)
-
-_OLDEST_RUNNING = cast(cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Text), BigInteger)
-
-_READ = {
-    "sqlite": _AFTER,
-    "postgresql": _AFTER.where(change.c.transaction_id < _OLDEST_RUNNING),
-}
-
-_LAST = (
-    select(change.c.transaction_id, change.c.sequence)
-    .where(change.c.partition_id == bindparam("partition_id"))
-    .order_by(change.c.transaction_id.desc(), change.c.sequence.desc())
-    .limit(1)
-)
-
-_END = {
-    "sqlite": _LAST,
-    "postgresql": _LAST.where(change.c.transaction_id < _OLDEST_RUNNING),
-}
 
 _FIND_CURSOR = select(follower.c.transaction_id, follower.c.sequence).where(follower.c.name == bindparam("name"))

@@ -14,17 +14,17 @@ import orjson
 from sqlalchemy import BindParameter, Connection, Row, Select, bindparam, delete, exists, insert, or_, select, update
 
 from pacs.database.base import LostRace
-from pacs.database.tables import patient, person_name, study
+from pacs.database.tables import patient, study
 from pacs.database.work_tables import corrected_study, correction
 from pacs.index.corrections import next_active
-from pacs.index.inserting import insert_missing, insert_once
+from pacs.index.inserting import insert_once
 from pacs.index.metadata import dump_text
+from pacs.index.naming import delete_names, insert_names
 from pacs.index.rows import (
     PATIENT_TAGS,
     PreparedInstance,
     identity_of,
     lay,
-    name_rows,
     patient_values,
     study_values,
     with_values,
@@ -251,8 +251,8 @@ def _write_study(connection: Connection, partition_id: int, row: Row[*tuple[Any,
     overlay = StudyOverlay(received.dump(), steps).dump() if steps else ""
     values = study_values(shown.attributes, shown.issuer) | {"overlay": overlay, "patient_row_id": shown_row_id}
     connection.execute(_UPDATE_STUDY, values | {"row_id": row.id})
-    connection.execute(_DELETE_NAMES, {"row_id": row.id})
-    insert_missing(connection, person_name, [name | {"study_row_id": row.id} for name in name_rows(shown.attributes)])
+    delete_names(connection, row.id)
+    insert_names(connection, row.id, shown.attributes)
     connection.execute(_UNLINK, {"row_id": row.id})
     if steps:
         link = {"study_row_id": row.id, "received_patient_row_id": received_row_id}
@@ -337,7 +337,6 @@ _STUDY = (
 )
 _LOCK_STUDY = _STUDY.with_for_update(of=study)
 _UPDATE_STUDY = update(study).where(study.c.id == _ROW_ID)
-_DELETE_NAMES = delete(person_name).where(person_name.c.study_row_id == _ROW_ID)
 _LINK = insert(corrected_study)
 _UNLINK = delete(corrected_study).where(corrected_study.c.study_row_id == _ROW_ID)
 _RECEIVED_PATIENTS = (

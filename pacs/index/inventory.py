@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from pacs.database.tables import conflict, instance, series
-from pacs.database.work_tables import withheld_instance
+from pacs.database.work_tables import original, withheld_instance
 from pacs.model import Location
 
-_KEEPERS = (instance, conflict, withheld_instance)
+_KEEPERS = (instance, conflict, withheld_instance, original)
 """Every table that names blobs. What none of them names is nobody's."""
 
 
@@ -22,7 +22,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class StoredCopy:
-    """One copy of an instance: one that answers queries, waits in an open or decided conflict, or is withheld."""
+    """One copy of an instance.
+
+    It answers queries, waits in an open or decided conflict, is withheld, or was recompressed and is still kept.
+    """
 
     place: Place
     sop_instance_uid: str
@@ -59,7 +62,8 @@ def read_copies(connection: Connection, partition_id: int, after: Place, limit: 
                 table.c.blob_length,
                 table.c.dataset_digest,
             )
-            # Neither NULL nor empty: a conflict without a copy of its own, and what was rejected before it arrived.
+            # Neither NULL nor empty: a conflict without a copy of its own, what was rejected before it arrived, and
+            # originals that need not be kept any more.
             .where(table.c.partition_id == partition_id, table.c.id > last, table.c.blob_key > "")
             .order_by(table.c.id)
             .limit(limit)

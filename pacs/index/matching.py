@@ -8,34 +8,85 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Select, and_, exists, false, literal, not_, or_, select, tuple_
+from sqlalchemy import Column, ColumnElement, Select, and_, exists, false, func, not_, or_, select, union_all
 from sqlalchemy.sql.selectable import FromClause
 
-from pacs.database.tables import instance, patient, person_name, request_attribute, series, study
+from pacs.database.tables import instance, patient, person_name, person_name_sound, request_attribute, series, study
 from pacs.errors import InvalidQuery
+from pacs.index.ordering import Order
 from pacs.model import Level
 from pacs.names import fold_pattern
 from pacs.normal import MAX_TEXT_LENGTH
-from pacs.query import AnyOf, Condition, Equals, InMoments, InRange, IsEmpty, Position, Query, Wildcard
+from pacs.phonetics import fuzzy_pattern
+from pacs.query import AnyOf, Condition, Equals, InMoments, InRange, IsEmpty, Query, Wildcard, texts_of
 from pacs.tags import ATTRIBUTES, BY_KEYWORD, Attribute, Matching
 
 _LAST_CHARACTER = "\U0010ffff"
 
+EXACT = 1000
+"""The rank of what matches as it is written; what only sounds like it ranks below."""
+
 Test = ColumnElement[bool]
 
 
-def build_select(partition_id: int, query: Query) -> Select[Any]:
+def build_select(partition_id: int, query: Query, ranks: FromClause | None = None) -> Select[Any]:
     """Return the row ids that match and their positions, newest study first.
 
-    There is one more than the page holds, to tell whether more remain.
+    There is one more than the page holds, to tell whether more remain. With ``ranks``, a table of ``study_row_id`` and
+    ``rank``, its studies match ``query.names_by_sound`` too. The higher rank comes first, ``EXACT`` before all others.
     """
-    groups = _group(query.conditions)
-    statement = _from(query.level, partition_id).where(*_tests(query.level, groups, partition_id))
-    order = _Order(query.level, is_walked=not any(_is_selective(condition) for condition in query.conditions))
+    if ranks is None:
+        groups = _group(query.conditions)
+        statement = _from(query.level, partition_id).where(*_tests(query.level, groups, partition_id))
+        order = Order(query.level, is_walked=not any(_is_selective(condition) for condition in query.conditions))
+    else:
+        statement, rank = _select_ranked(partition_id, query, ranks)
+        order = Order(query.level, is_walked=False, rank=rank)
     if query.after is not None:
         statement = statement.where(order.is_behind(query.after))
     statement = statement.add_columns(*order.columns).order_by(*order.terms)
     return statement.limit(query.page_size + 1).offset(query.offset)
+
+
+def build_candidates(partition_id: int, query: Query, limit: int) -> Select[Any]:
+    """Return the newest studies that may match ``query.names_by_sound`` without being equal to all of them.
+
+    Everything else in the query holds. After the row id it is told of each of these conditions whether it holds as
+    it is written.
+    """
+    names = query.names_by_sound
+    equal = [study.c.id.in_(_studies_of([condition])) for condition in names]
+    tests = _tests(Level.STUDY, _group(_without(query.conditions, names)), partition_id)
+    for condition in names:
+        sounding = _sounding_like(condition)
+        same = [_studies_of([condition])] if len(names) > 1 else []
+        tests.append(study.c.id.in_(union_all(*same, *sounding)) if same or sounding else false())
+    statement = _from(Level.STUDY, partition_id).where(*tests, not_(and_(*equal)))
+    flags = [test.label(f"is_equal_{number}") for number, test in enumerate(equal)]
+    order = Order(Level.STUDY, is_walked=False)
+    return statement.add_columns(*flags).order_by(*order.terms).limit(limit)
+
+
+def _select_ranked(partition_id: int, query: Query, ranks: FromClause) -> tuple[Select[Any], ColumnElement[int]]:
+    """Return the matches among the studies of ``ranks`` and those whose names are equal, and the rank of each."""
+    names = query.names_by_sound
+    groups = _group(_without(query.conditions, names))
+    of_names = study.c.id.in_(union_all(_studies_of(names), select(ranks.c.study_row_id)))
+    rank = func.coalesce(ranks.c.rank, EXACT)
+    is_ranked = ranks.c.study_row_id == study.c.id
+    if query.level is not Level.PATIENT:
+        statement = _from(query.level, partition_id).outerjoin(ranks, is_ranked)
+        return statement.where(of_names, *_tests(query.level, groups, partition_id)), rank
+    studies = _from(Level.STUDY, partition_id).outerjoin(ranks, is_ranked)
+    studies = studies.where(of_names, *_tests(Level.STUDY, groups, partition_id))
+    best = studies.with_only_columns(study.c.patient_row_id, func.max(rank).label("rank"))
+    best_of = best.group_by(study.c.patient_row_id).subquery()
+    statement = _from(Level.PATIENT, partition_id).join(best_of, best_of.c.patient_row_id == patient.c.id)
+    return statement, best_of.c.rank
+
+
+def _without(conditions: Iterable[Condition], others: Sequence[Condition]) -> list[Condition]:
+    return [condition for condition in conditions if condition not in others]
 
 
 class _Groups:
@@ -111,69 +162,6 @@ def _from(level: Level, partition_id: int) -> Select[int]:
         series.c.partition_id == partition_id,
         instance.c.partition_id == partition_id,
     )
-
-
-class _Order:
-    """The total order of a level, by ``columns``: sort keys repeat, row ids do not. A row's values are its position.
-
-    Unless it ``is_walked`` an expression in its place keeps the planner off the order's index.
-    """
-
-    def __init__(self, level: Level, *, is_walked: bool) -> None:
-        self._level = level
-        self._study = (study.c.sort_key if is_walked else study.c.sort_key + literal(""), study.c.id)
-        self._patient_id = patient.c.id if is_walked else patient.c.id + 0
-
-    @property
-    def columns(self) -> tuple[ColumnElement[Any], ...]:
-        """What is compared, the most significant first."""
-        match self._level:
-            case Level.PATIENT:
-                return (patient.c.id.label("position"),)
-            case Level.STUDY:
-                return _BY_STUDY
-            case Level.SERIES:
-                return (*_BY_STUDY, *_BY_SERIES)
-        return (*_BY_STUDY, *_BY_SERIES, *_BY_INSTANCE)
-
-    @property
-    def terms(self) -> tuple[ColumnElement[Any], ...]:
-        """The terms of ORDER BY: newest study first, then by number, those without a number last."""
-        if self._level is Level.PATIENT:
-            return (self._patient_id.desc(),)
-        by_study = (self._study[0].desc(), self._study[1].desc())
-        by_series = (series.c.series_number.nulls_last(), series.c.id)
-        match self._level:
-            case Level.STUDY:
-                return by_study
-            case Level.SERIES:
-                return (*by_study, *by_series)
-        return (*by_study, *by_series, instance.c.instance_number.nulls_last(), instance.c.id)
-
-    def is_behind(self, position: Position) -> Test:
-        """Return a test that a row comes after a position."""
-        if self._level is Level.PATIENT:
-            return self._patient_id < literal(position[0])
-        of_study, of_series, of_instance = position[:2], position[2:4], position[4:]
-        if self._level is Level.STUDY:
-            return tuple_(*self._study) < tuple_(*of_study)
-        behind = _is_behind(series.c.series_number, series.c.id, *of_series)
-        if self._level is Level.INSTANCE:
-            in_series = _is_behind(instance.c.instance_number, instance.c.id, *of_instance)
-            behind = or_(behind, and_(series.c.id == of_series[1], in_series))
-        # The first test alone leaves the rest of this study, and is one range of the order's index.
-        return and_(tuple_(*self._study) <= tuple_(*of_study), or_(study.c.id != of_study[1], behind))
-
-
-_BY_STUDY = (study.c.sort_key, study.c.id.label("study_row_id"))
-_BY_SERIES = (series.c.series_number, series.c.id.label("series_row_id"))
-_BY_INSTANCE = (instance.c.instance_number, instance.c.id.label("instance_row_id"))
-
-
-def _is_behind(number: Column[Any], row_id: Column[int], last_number: int | None, last_row_id: int) -> Test:
-    if last_number is None:
-        return and_(number.is_(None), row_id > last_row_id)
-    return or_(number > last_number, number.is_(None), and_(number == last_number, row_id > last_row_id))
 
 
 def _tests(level: Level, groups: _Groups, partition_id: int) -> list[Test]:
@@ -358,6 +346,32 @@ def _test_name_pattern(key: Column[str], pattern: str) -> Test:
     if bare == pattern or not bare:
         return test
     return or_(test, _test_pattern(key, bare))
+
+
+def _studies_of(names: Iterable[Condition]) -> Select[int]:
+    """Return the studies for which conditions on names hold as they are written, whatever encloses this."""
+    return select(study.c.id).where(*_all(names, study)).correlate(None)
+
+
+def _sounding_like(condition: Condition) -> list[Select[int]]:
+    """Return the studies that have a sound of every word, for each component group of each name of a condition."""
+    return [
+        _having_sounds(condition.keyword, words)
+        for text in texts_of(condition)
+        for words in fuzzy_pattern(text)
+        if words
+    ]
+
+
+def _having_sounds(keyword: str, words: Sequence[Sequence[str]]) -> Select[int]:
+    found: Select[int] | None = None
+    for sounds in words:
+        one = select(person_name_sound.c.study_row_id).where(
+            person_name_sound.c.keyword == keyword, person_name_sound.c.sound.in_(sounds)
+        )
+        found = one if found is None else one.where(person_name_sound.c.study_row_id.in_(found))
+    assert found is not None, "there is a word"
+    return found
 
 
 def _attribute_of(condition: Condition) -> Attribute:

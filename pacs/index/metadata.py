@@ -17,7 +17,7 @@ from pacs.database.base import Database
 from pacs.database.tables import instance, instance_header, series, study
 from pacs.errors import InstanceNotFound
 from pacs.index.records import OVERLAY_COLUMNS, RECORD_COLUMNS, record_of, steps_of
-from pacs.model import BulkValue, ByteRange, Header, InstanceRecord, PixelElement
+from pacs.model import BulkValue, ByteRange, Header, InstanceRecord, Location, PixelElement
 from pacs.overlay import Step, apply
 
 PAGE_SIZE = 100
@@ -32,9 +32,12 @@ _LEVEL = 1
 class StoredHeader:
     """A header as ingest kept it; ``attributes`` is its DICOM JSON as UTF-8, ``layout`` is ``imaging.frames``' own.
 
-    ``steps`` are what was coerced and corrected since, in order; ``attributes`` are without them.
+    ``steps`` are what was coerced and corrected since, in order; ``attributes`` are without them. Offsets count in what
+    is at ``location`` and in no other copy: one that took its place since is laid out otherwise.
     """
 
+    transfer_syntax_uid: str
+    location: Location
     attributes: bytes
     dataset_offset: int
     is_deflated: bool
@@ -96,6 +99,8 @@ def read_header(connection: Connection, row_id: int) -> StoredHeader:
     bulk = orjson.loads(row.bulk)
     pixels = bulk["pixels"]
     return StoredHeader(
+        transfer_syntax_uid=row.transfer_syntax_uid,
+        location=Location(row.blob_key, row.blob_offset, row.blob_length),
         attributes=zlib.decompress(row.attributes),
         dataset_offset=bulk["offset"],
         is_deflated=bulk["deflated"],
@@ -189,9 +194,15 @@ def _with_overlays(*columns: ColumnElement[Any]) -> Select[Any]:
 
 
 _OVERLAYS = _with_overlays().where(_OF_INSTANCE)
-_HEADER = _with_overlays(instance_header.c.attributes, instance_header.c.bulk, instance_header.c.layout).where(
-    _OF_INSTANCE
-)
+_HEADER = _with_overlays(
+    instance.c.transfer_syntax_uid,
+    instance.c.blob_key,
+    instance.c.blob_offset,
+    instance.c.blob_length,
+    instance_header.c.attributes,
+    instance_header.c.bulk,
+    instance_header.c.layout,
+).where(_OF_INSTANCE)
 _METADATA = _with_overlays(*RECORD_COLUMNS, instance_header.c.attributes).where(
     instance.c.id.in_(bindparam("row_ids", expanding=True))
 )

@@ -12,12 +12,13 @@ from pacs.database.tables import instance, instance_header, patient, series, stu
 from pacs.index.matching import build_select
 from pacs.index.metadata import read_header
 from pacs.index.records import OVERLAY_COLUMNS, RECORD_COLUMNS, record_of, steps_of
+from pacs.index.sounds import Ranking, find_ranking
 from pacs.model import Attributes, InstanceRecord, Level
 from pacs.overlay import apply
 from pacs.query import Position, Query
 from pacs.tags import tag_of, vr_of
 
-__all__ = ["Match", "find_instances", "has_series", "has_study", "read_header", "search"]
+__all__ = ["Match", "Page", "find_instances", "has_series", "has_study", "read_header", "search"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +63,44 @@ def has_series(connection: Connection, partition_id: int, study_instance_uid: st
     return connection.execute(_SERIES, parameters).first() is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some matches in their order; ``has_more`` says that others follow them, ``last`` where to go on.
+
+    ``ranking`` is what a search by sound compared for this page and those behind it.
+    """
+
+    matches: tuple[Match, ...]
+    has_more: bool
+    last: Position | None = None
+    ranking: Ranking | None = None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether more names have the sounds asked for than are compared; those of the older studies were not."""
+        return self.ranking is not None and self.ranking.is_cut
+
+
 def search(
-    connection: Connection, partition_id: int, query: Query, *, with_header: bool = False
-) -> tuple[list[Match], Position | None, bool]:
-    """Return one page of matches, the position of the last of them, and whether more remain after it.
+    connection: Connection,
+    partition_id: int,
+    query: Query,
+    *,
+    with_header: bool = False,
+    ranking: Ranking | None = None,
+) -> Page:
+    """Return one page of matches; ``ranking`` is that of the page before it, so that nothing is compared again.
 
     A match has the indexed attributes of its own level and of those above, and what is derived for them. With
     ``with_header`` instances have every attribute of their header instead.
     """
-    rows = connection.execute(build_select(partition_id, query)).all()
+    ranking = ranking or find_ranking(connection, partition_id, query)
+    ranks = ranking.as_table() if ranking is not None else None
+    rows = connection.execute(build_select(partition_id, query, ranks)).all()
     page = rows[: query.page_size]
     matches = _matches(connection, query.level, [row[0] for row in page], with_header=with_header)
-    return matches, tuple(page[-1][1:]) if page else None, len(rows) > len(page)
+    last = tuple(page[-1][1:]) if page else None
+    return Page(tuple(matches), len(rows) > len(page), last, ranking)
 
 
 def _matches(connection: Connection, level: Level, row_ids: Sequence[int], *, with_header: bool) -> list[Match]:

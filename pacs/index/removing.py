@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 from sqlalchemy import BindParameter, Connection, bindparam, delete, select, update
 
 from pacs.database.base import LostRace
-from pacs.database.tables import instance, instance_header, person_name, request_attribute, series, study
+from pacs.database.tables import instance, instance_header, request_attribute, series, study
 from pacs.database.work_tables import corrected_study
 from pacs.index import corrected
+from pacs.index.naming import delete_names
 
 T = TypeVar("T")
 
@@ -72,7 +73,7 @@ def prune(connection: Connection, series_row_id: int) -> None:
     connection.execute(_PRUNE_SERIES, {"row_id": series_row_id})
     _lock(connection, [place.study_row_id])  # whoever removes its other series waits, and then sees this one gone
     if connection.execute(_SERIES_OF, {"row_id": place.study_row_id}).first() is None:
-        connection.execute(_PRUNE_NAMES, {"row_id": place.study_row_id})
+        delete_names(connection, place.study_row_id)
         touched = corrected.forget_study(connection, place.study_row_id)
         connection.execute(_PRUNE_STUDY, {"row_id": place.study_row_id})
         for patient_row_id in sorted({*touched, place.patient_row_id}):
@@ -128,5 +129,4 @@ _DELETE_INSTANCES = delete(instance).where(instance.c.id.in_(_ROW_IDS))
 _SERIES_OF = select(series.c.id).where(series.c.study_row_id == _ROW_ID).limit(1)
 _PRUNE_REQUESTS = delete(request_attribute).where(request_attribute.c.series_row_id == _ROW_ID)
 _PRUNE_SERIES = delete(series).where(series.c.id == _ROW_ID)
-_PRUNE_NAMES = delete(person_name).where(person_name.c.study_row_id == _ROW_ID)
 _PRUNE_STUDY = delete(study).where(study.c.id == _ROW_ID)

@@ -9,9 +9,10 @@ from typing import Any
 from pacs.database.tables import MATCH_COLUMNS
 from pacs.index.metadata import dump_text, encode_attributes, encode_bulk
 from pacs.model import Attributes, Door, Header, Level, Location, Origin
-from pacs.names import name_keys
+from pacs.names import GROUPS, name_keys
 from pacs.normal import MAX_TEXT_LENGTH, clean, match_value
 from pacs.overlay import Step, dump_steps
+from pacs.phonetics import fuzzy_keys
 from pacs.tags import ATTRIBUTES, Matching, attributes_of, tag_of, text_of, values_of
 
 _SEPARATOR = "\x1f"
@@ -153,6 +154,12 @@ def name_rows(attributes: Attributes) -> list[Row]:
             for key in name_keys(value)
         )
     ]
+
+
+def sound_rows(names: Iterable[Row]) -> list[Row]:
+    """Return keyword and sound of the names of one study, given as ``name_rows`` returns them."""
+    sounds = ((name["keyword"], sound) for name in names for sound in fuzzy_keys({GROUPS[0]: name["key"]}))
+    return [{"keyword": keyword, "sound": sound} for keyword, sound in dict.fromkeys(sounds)]
 
 
 def request_rows(attributes: Attributes) -> list[Row]:

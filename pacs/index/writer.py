@@ -13,16 +13,16 @@ import orjson
 from sqlalchemy import BindParameter, Connection, Row, bindparam, insert, select, update
 
 from pacs.database.base import LostRace
-from pacs.database.tables import instance, instance_header, patient, person_name, request_attribute, series, study
+from pacs.database.tables import instance, instance_header, patient, request_attribute, series, study
 from pacs.index import corrected
 from pacs.index.conflicts import ConflictKind, flag, flag_other_name
 from pacs.index.corrections import next_active
 from pacs.index.inserting import insert_missing, insert_once
+from pacs.index.naming import insert_names
 from pacs.index.removing import count_out, lock_places, prune
 from pacs.index.rows import (
     PATIENT_TAGS,
     PreparedInstance,
-    name_rows,
     patient_values,
     request_rows,
     series_values,
@@ -171,7 +171,7 @@ def _create_study(connection: Connection, new: PreparedInstance, patient_row_id:
     above = {"patient_row_id": patient_row_id, "created_at": new.stored_at, "updated_at": new.stored_at}
     row_id = insert_once(connection, study, new.study | key | above)
     if row_id is not None:
-        _insert_names(connection, row_id, new.study_attributes)
+        insert_names(connection, row_id, new.study_attributes)
     return row_id
 
 
@@ -235,7 +235,7 @@ def _complete_study(connection: Connection, row_id: int, attributes: Attributes,
     merged = with_values(attributes | orjson.loads(locked.attributes))
     values = study_values(merged, locked.issuer_of_patient_id or "")
     connection.execute(_UPDATE_STUDY, values | {"row_id": row_id, "updated_at": new.stored_at})
-    _insert_names(connection, row_id, merged)
+    insert_names(connection, row_id, merged)
 
 
 def _complete_series(connection: Connection, row_id: int, new: PreparedInstance) -> None:
@@ -245,10 +245,6 @@ def _complete_series(connection: Connection, row_id: int, new: PreparedInstance)
     values = series_values(with_values(known | added))
     connection.execute(_UPDATE_SERIES, values | {"row_id": row_id, "updated_at": new.stored_at})
     _insert_requests(connection, row_id, added)
-
-
-def _insert_names(connection: Connection, study_row_id: int, attributes: Attributes) -> None:
-    insert_missing(connection, person_name, [row | {"study_row_id": study_row_id} for row in name_rows(attributes)])
 
 
 def _insert_requests(connection: Connection, series_row_id: int, attributes: Attributes) -> None:

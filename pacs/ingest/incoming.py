@@ -1,12 +1,13 @@
 """What has not been accepted yet: spooled bytes, where they came from, and what their sender said of them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pacs.errors import OutOfResources, Unavailable
 from pacs.imaging.filemeta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, encode_file_meta
 from pacs.model import Origin
 from storage.errors import StorageFull, StorageUnavailable
-from storage.spool import Spool
+from storage.spool import CHUNK_BYTES, Spool
 
 __all__ = [
     "IMPLEMENTATION_CLASS_UID",
@@ -38,6 +39,14 @@ class IncomingSpool(Spool):
             raise OutOfResources from error
         except StorageUnavailable as error:
             raise Unavailable from error
+
+    def iter_range(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield bytes ``start`` up to, not including, ``end`` in chunks; raise Unavailable if the disk gives none."""
+        for offset in range(start, end, CHUNK_BYTES):
+            try:
+                yield self.read_range(offset, min(end, offset + CHUNK_BYTES))
+            except StorageUnavailable as error:
+                raise Unavailable from error
 
 
 @dataclass(frozen=True, slots=True)

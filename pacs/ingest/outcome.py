@@ -32,6 +32,11 @@ class Reason(Enum):
     DUPLICATE_REJECTED = (0xC003, "Another data set has this SOP Instance UID.")
     REJECTION_NOT_PERMITTED = (0x0124, "This sender may not reject instances; the note is not kept.")
     INTERNAL_ERROR = (0xC004, "The archive failed; its log says why.")
+    INVALID_METADATA = (0xC005, "The metadata of this instance cannot be understood.")
+    BULK_DATA_MISSING = (0xC006, "The metadata name bulk data that did not come.")
+    BULK_DATA_UNNAMED = (0xC007, "Bulk data came that no metadata name.")
+    FRAMES_MISMATCH = (0xC008, "Pixel data came in another number of parts than frames.")
+    UNSUPPORTED_TRANSFER_SYNTAX = (0xC122, "The pixel data are in a form that cannot be stored.")
     CONFLICT = (0xB000, "Another data set has this SOP Instance UID; both are kept.")
     DATA_SET_MISMATCH = (0xB007, "Something in the data set is not as it must be; stored as it is.")
 

@@ -18,6 +18,7 @@ from pydicom._private_dict import private_dictionaries
 from pydicom.datadict import mask_match
 
 from pacs.ingest.charsets import TextDecoder
+from pacs.names import GROUPS
 
 BINARY_INLINE_BYTES = 1024
 TEXT_INLINE_BYTES = 64 * 1024
@@ -96,7 +97,7 @@ def _name(text: str) -> dict[str, str] | None:
     groups = text.rstrip("=").split("=")
     if groups == [""]:
         return None
-    return dict(zip(("Alphabetic", "Ideographic", "Phonetic"), groups, strict=False))
+    return dict(zip(GROUPS, groups, strict=False))
 
 
 def _decimals(value: bytes, _decoder: TextDecoder) -> list[Any]:

@@ -1,11 +1,12 @@
 """Hiding instances, and showing them again: what undoes a rejection note, and what DELETE does until the sweep."""
 
+import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from pacs.access import Principal
+from pacs.access import Permission, Principal
 from pacs.database.base import Database
 from pacs.errors import InstanceNotFound
 from pacs.index import reader, withholding
@@ -14,6 +15,8 @@ from pacs.ingest.stored import CopyReader
 from pacs.overlay import load_steps
 
 __all__ = ["Withheld", "WithheldReason", "Withholder"]
+
+LOGGER = logging.getLogger(__name__)
 
 
 class Withholder:
@@ -59,7 +62,12 @@ class Withholder:
         *,
         reason: WithheldReason = WithheldReason.DELETED,
     ) -> int:
-        """Hide what is under these UIDs in one transaction; return how many instances that were, 0 for none."""
+        """Hide what is under these UIDs in one transaction; return how many instances that were, 0 for none.
+
+        Raises NotPermitted if the principal may not delete: a rejection note, which needs another right, is obeyed by
+        ``pacs.ingest.rejection``.
+        """
+        principal.check(Permission.DELETE)
         cause = Cause(reason, principal.name, datetime.now(UTC))
 
         def work(connection: Connection) -> int:
@@ -73,7 +81,17 @@ class Withholder:
             uids = [record.sop_instance_uid for record in records]
             return len(withholding.withhold(connection, self._partition_id, uids, cause))
 
-        return self._database.write(work)
+        count = self._database.write(work)
+        LOGGER.info(
+            "%s by %s: %d instances of study %s, series %s, instance %s",
+            reason,
+            principal.name,
+            count,
+            study_instance_uid,
+            series_instance_uid or "any",
+            sop_instance_uid or "any",
+        )
+        return count
 
     def restore(self, principal: Principal, sop_instance_uid: str) -> int:
         """Show an instance again, or everything a rejection note hid; return how many instances show now.
@@ -87,19 +105,47 @@ class Withholder:
         if not found:
             raise InstanceNotFound("There is no hidden instance with this UID.")
         is_note = any(copy.is_note for copy in found)
-        copies = self._iter_hidden_by(sop_instance_uid) if is_note else iter(found)
-        return sum([self._restore(copy, principal.name) for copy in copies])
+        hidden = self._iter_pages(note_sop_instance_uid=sop_instance_uid) if is_note else found
+        return sum(self._restore(copy, principal.name) for copy in hidden if not (is_note and copy.is_note))
 
-    def _iter_hidden_by(self, note_sop_instance_uid: str) -> Iterator[Withheld]:
+    def restore_deleted(self, principal: Principal, study_instance_uid: str, series_instance_uid: str = "") -> int:
+        """Show what was deleted of a study or series again; return how many instances show now.
+
+        What is rejected stays hidden, also if it was rejected after it had been deleted. Raises as ``restore`` does.
+        """
+        uids = {
+            copy.sop_instance_uid: None
+            for copy in self._iter_pages(study_instance_uid=study_instance_uid)
+            if copy.reason is WithheldReason.DELETED and series_instance_uid in ("", copy.series_instance_uid)
+        }
+        if not uids:
+            raise InstanceNotFound("There is no deleted instance with these UIDs.")
+        return sum(self._restore_deleted(uid, principal.name) for uid in uids)
+
+    def _restore_deleted(self, sop_instance_uid: str, by: str) -> bool:
+        with self._database.read() as connection:
+            copies = withholding.find_copies(connection, self._partition_id, sop_instance_uid)
+        if any(copy.reason.hides_resent for copy in copies):
+            return False
+        # All of them, the newest first, which shows; what was deleted before it was sent again gives way to it.
+        restored = [self._restore(copy, by) for copy in copies if copy.reason is WithheldReason.DELETED]
+        return any(restored)
+
+    def _iter_pages(self, study_instance_uid: str = "", note_sop_instance_uid: str = "") -> Iterator[Withheld]:
+        """Yield what ``find_page`` finds, on all pages; no transaction stays open between two of them."""
         after = 0
         while True:
             with self._database.read() as connection:
                 page = withholding.read_page(
-                    connection, self._partition_id, after=after, note_sop_instance_uid=note_sop_instance_uid
+                    connection,
+                    self._partition_id,
+                    after=after,
+                    study_instance_uid=study_instance_uid,
+                    note_sop_instance_uid=note_sop_instance_uid,
                 )
             if not page:
                 return
-            yield from (copy for copy in page if not copy.is_note)
+            yield from page
             after = page[-1].id
 
     def _restore(self, copy: Withheld, by: str) -> bool:

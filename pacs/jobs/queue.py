@@ -154,6 +154,11 @@ def finish(connection: Connection, jobs: Iterable[Job], now: datetime) -> None:
         connection.execute(_held(held).values(state=JobState.FINISHED, problem="", due_at=now, finished_at=now))
 
 
+def forget(connection: Connection, held: Job) -> None:
+    """Say that a job is done, and keep no receipt."""
+    connection.execute(delete(job).where(*_is_held(held)))
+
+
 def retry_later(connection: Connection, held: Job, problem: str, at: datetime) -> None:
     """Let a job be claimed again at ``at``."""
     connection.execute(_held(held).values(problem=problem[:MAX_PROBLEM_LENGTH], due_at=at))
@@ -241,7 +246,11 @@ def _iter_lanes(connection: Connection, kind: str) -> Iterator[str]:
 
 def _held(held: Job) -> Any:
     """Return an UPDATE of a job as it was claimed: of none, if the lease was lost or the job was listed anew."""
-    return update(job).where(job.c.id == held.id, job.c.state == JobState.WAITING, job.c.due_at == held.due_at)
+    return update(job).where(*_is_held(held))
+
+
+def _is_held(held: Job) -> tuple[Any, ...]:
+    return job.c.id == held.id, job.c.state == JobState.WAITING, job.c.due_at == held.due_at
 
 
 def _job_of(row: Row[*tuple[Any, ...]]) -> Job:

@@ -32,9 +32,10 @@ class LaneBlocked(PacsError):
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The job is done."""
+    """The job is done. Without ``leaves_receipt`` nothing stays of it: what nobody asks for later is not to pile up."""
 
     job: Job
+    leaves_receipt: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,10 @@ class Turn:
 
     def _settle(self, connection: Connection, job: Job, result: Result, now: datetime) -> None:
         if isinstance(result, Finished):
-            queue.finish(connection, [job], now)
+            if result.leaves_receipt:
+                queue.finish(connection, [job], now)
+            else:
+                queue.forget(connection, job)
         elif isinstance(result, Postponed):
             queue.retry_later(connection, job, "", result.at)
         elif result.is_final or job.created_at + self._patience.give_up_after <= now:

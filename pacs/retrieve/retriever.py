@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain, islice
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -21,26 +21,25 @@ from pacs.access import Principal
 from pacs.database.base import Database
 from pacs.errors import (
     BulkDataNotFound,
-    CorruptPixelData,
     InstanceNotFound,
-    InvalidHeader,
     NotAcceptable,
     SeriesNotFound,
     StudyNotFound,
-    UnsupportedTransferSyntax,
+    Unavailable,
 )
-from pacs.imaging.codecs import DecodedFrame, PixelDescription
+from pacs.imaging.codecs import DecodedFrame
 from pacs.imaging.frames import decode_layout, plan_frames
 from pacs.imaging.opened import OpenInstance, closer
-from pacs.imaging.reading import iter_frames, iter_native_frames
 from pacs.imaging.representation import ANY, DEFAULT, Acceptable, Frames, Representation
 from pacs.imaging.sources import Pieces
 from pacs.imaging.syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM, lookup
 from pacs.imaging.transcode import FrameCodec, Transcoded, transcode
 from pacs.index import metadata, reader
 from pacs.index.metadata import Revision
-from pacs.model import Attributes, BulkValue, Header, InstanceRecord, Location, PixelElement
+from pacs.model import Attributes, Header, InstanceRecord, Location
 from pacs.overlay import Step, apply
+from pacs.retrieve.cache import FrameCache
+from pacs.retrieve.frames import UNDECODABLE, FrameReader
 from pacs.retrieve.stored import SpoolScratch, StoredBytes
 from storage.base import BlobStore
 
@@ -52,9 +51,6 @@ DICOM = "application/dicom"
 
 Coerce = Callable[[Attributes], Sequence[Step]]
 DecodeFrames = Callable[[Sequence[int]], Iterator[DecodedFrame]]
-
-_PIXEL_DATA = "7FE00010"
-_UNDECODABLE = (UnsupportedTransferSyntax, CorruptPixelData, InvalidHeader)
 
 
 class Retriever:
@@ -69,14 +65,19 @@ class Retriever:
         codec: FrameCodec,
         *,
         parse: Callable[[StoredBytes], Header] | None = None,
+        cache: FrameCache | None = None,
     ) -> None:
-        """Make a retriever; ``parse`` reads the header of what is in no level: a rejection note to be forwarded."""
+        """Make a retriever; ``parse`` reads the header of what is in no level: a rejection note to be forwarded.
+
+        ``cache`` keeps the frames that are made for clients.
+        """
         self._parse = parse
         self._database = database
         self._store = store
         self._partition_id = partition_id
         self._spool_directory = spool_directory
         self._codec = codec
+        self._frames = FrameReader(codec, cache)
 
     def find_instances(
         self,
@@ -169,7 +170,7 @@ class Retriever:
                     return self._as_stored(record)
                 try:
                     transcoded = transcode(opened, uid, self._codec, self._open_scratch)
-                except _UNDECODABLE as error:
+                except UNDECODABLE as error:
                     LOGGER.info("An instance cannot leave in transfer syntax %s: %s", uid, type(error).__name__)
                     continue
                 transcoded.scratches += opened.release()
@@ -193,9 +194,7 @@ class Retriever:
         lie; the iterator raises CorruptPixelData or UnsupportedTransferSyntax for a later frame.
         """
         with self._open(record) as opened:
-            pixels = opened.find_pixels(frame_numbers)
-            indexes = [number - 1 for number in frame_numbers]
-            frames = self._frames(opened, pixels, indexes, acceptable)
+            frames = self._frames.open_frames(opened, frame_numbers, acceptable)
             return frames.owning(closer(opened.release()))
 
     def open_frame(
@@ -207,40 +206,24 @@ class Retriever:
     ) -> Representation:
         """Return one frame, as ``open_frames`` does; the caller closes it.
 
-        Nothing of it is read yet where it lies in the store as it leaves: then ranges of it can be read.
+        Nothing of it is read yet where it lies in the store as it leaves: then ranges of it can be read. So they can of
+        a frame that was made, if it is kept.
         """
         with self._open(record) as opened:
-            pixels = opened.find_pixels([frame_number])
-            stored = opened.syntax if pixels.is_encapsulated else lookup(EXPLICIT_VR_LITTLE_ENDIAN)
-            targets = acceptable.targets(stored, keeps_lossy=not stored.is_lossless)
-            pieces = opened.find_stored(pixels, frame_number - 1)
-            if targets[:1] == (stored.uid,) and pieces is not None:
-                close = closer(opened.release())
-                uid, media_type, iter_range = stored.uid, stored.media_type, pieces.iter_range
-                return Representation(uid, media_type, pieces.length_bytes, pieces.iter_chunks, close, iter_range)
-            frames = self._frames(opened, pixels, [frame_number - 1], acceptable)
-            (frame,) = frames
-            return Representation(frames.transfer_syntax_uid, frames.media_type, len(frame), lambda: iter((frame,)))
+            return self._frames.open_frame(opened, frame_number, acceptable)
 
     @contextmanager
-    def open_images(
+    def open_stored(
         self,
         principal: Principal,  # noqa: ARG002
         record: InstanceRecord,
     ) -> Iterator[tuple[OpenInstance, DecodeFrames]]:
         """Give an instance, and what decodes its frames by their indexes, which count from 0, while the block lasts.
 
-        Raises NotAcceptable if there are no pixels, CorruptPixelData if nobody knows where the frames lie; the iterator
-        raises CorruptPixelData or UnsupportedTransferSyntax.
+        What decodes raises FrameNotFound if there are no pixels, CorruptPixelData or UnsupportedTransferSyntax.
         """
         with self._open(record) as opened:
-            pixels = opened.header.pixels
-            if pixels is None:
-                raise NotAcceptable("The instance has no pixel data, so there is no image of it.")
-            if not opened.layout.frames:
-                raise CorruptPixelData("Where the frames lie is not known.")
-            description = PixelDescription.from_attributes(opened.header.attributes)
-            yield opened, lambda indexes: self._iter_decoded(opened, pixels, indexes, description)
+            yield opened, partial(self._frames.iter_decoded, opened)
 
     def open_bulk(
         self,
@@ -259,6 +242,7 @@ class Retriever:
                 raise BulkDataNotFound
             pixels = opened.header.pixels
             pieces = Pieces()
+            words = 1
             syntax_uid = EXPLICIT_VR_LITTLE_ENDIAN
             media_type = OCTET_STREAM
             if pixels is not None and pixels.is_encapsulated and value.range == pixels.range:
@@ -269,56 +253,10 @@ class Retriever:
             else:
                 words = opened.word_bytes(value)
                 pieces.splice(opened.source, value.range.start, value.range.end, words)
-            transcoded = Transcoded(pieces, opened.release())
-        return _represent(transcoded, syntax_uid, media_type)
-
-    def _frames(
-        self, opened: OpenInstance, pixels: PixelElement, indexes: Sequence[int], acceptable: Acceptable
-    ) -> Frames:
-        stored = opened.syntax if pixels.is_encapsulated else lookup(EXPLICIT_VR_LITTLE_ENDIAN)
-        for uid in acceptable.targets(stored, keeps_lossy=not stored.is_lossless):
-            syntax = lookup(uid)
-            if uid == stored.uid:
-                return Frames(uid, syntax.media_type, self._iter_stored(opened, pixels, indexes))
-            if not (syntax.is_encapsulated or uid == EXPLICIT_VR_LITTLE_ENDIAN):
-                continue
-            try:
-                # One frame is made before anything is promised: it is the best guess whether the others will be.
-                frames = _make_ahead(self._iter_made(opened, pixels, indexes, uid))
-            except _UNDECODABLE as error:
-                LOGGER.info("Frames cannot leave in transfer syntax %s: %s", uid, type(error).__name__)
-                continue
-            return Frames(uid, syntax.media_type, frames)
-        raise NotAcceptable("The frames cannot be given in a transfer syntax that was asked for.")
-
-    def _iter_stored(self, opened: OpenInstance, pixels: PixelElement, indexes: Sequence[int]) -> Iterator[bytes]:
-        if pixels.is_encapsulated:
-            return iter_frames(opened.source, [opened.layout.frames[index] for index in indexes])
-        words = opened.word_bytes(BulkValue(pixels.tag, pixels.vr, pixels.range))
-        return iter_native_frames(opened.source, opened.layout, indexes, pixels.range, words)
-
-    def _iter_made(
-        self, opened: OpenInstance, pixels: PixelElement, indexes: Sequence[int], transfer_syntax_uid: str
-    ) -> Iterator[bytes]:
-        description = PixelDescription.from_attributes(opened.header.attributes)
-        is_encoding = lookup(transfer_syntax_uid).is_encapsulated
-        if is_encoding and (pixels.tag != _PIXEL_DATA or opened.layout.bit_offset_step):
-            raise UnsupportedTransferSyntax
-        for decoded in self._iter_decoded(opened, pixels, indexes, description):
-            frame = decoded.pixels
-            if is_encoding:
-                described = replace(description, photometric_interpretation=decoded.photometric_interpretation)
-                frame = self._codec.encode_frame(transfer_syntax_uid, frame, described).data
-            yield frame
-
-    def _iter_decoded(
-        self, opened: OpenInstance, pixels: PixelElement, indexes: Sequence[int], description: PixelDescription
-    ) -> Iterator[DecodedFrame]:
-        for stored in self._iter_stored(opened, pixels, indexes):
-            if pixels.is_encapsulated:
-                yield self._codec.decode_frame(opened.syntax.uid, stored, description)
-            else:
-                yield DecodedFrame(stored, description.photometric_interpretation)
+            close = closer(opened.release())
+        # Of words that are turned around, a range may begin in the midst of one.
+        iter_range = pieces.iter_range if words == 1 else None
+        return Representation(syntax_uid, media_type, pieces.length_bytes, pieces.iter_chunks, close, iter_range)
 
     def _as_stored(self, record: InstanceRecord) -> Representation:
         source = self._source(record)
@@ -352,14 +290,16 @@ class Retriever:
         with self._database.read() as connection:
             stored = metadata.read_header(connection, record.row_id)
         header = Header(
-            transfer_syntax_uid=record.transfer_syntax_uid,
+            transfer_syntax_uid=stored.transfer_syntax_uid,
             dataset_offset=stored.dataset_offset,
             attributes=orjson.loads(stored.attributes),
             bulk=stored.bulk,
             pixels=stored.pixels,
             is_deflated=stored.is_deflated,
         )
-        return OpenInstance(header, decode_layout(stored.layout), self._source(record), stored.steps)
+        # What was found a moment ago may have been replaced or recompressed since: these offsets are of these bytes.
+        source = self._source(replace(record, location=stored.location))
+        return OpenInstance(header, decode_layout(stored.layout), source, stored.steps, stored.location)
 
     def _source(self, record: InstanceRecord) -> StoredBytes:
         return StoredBytes(self._store, record.location, lambda: self._relocate(record))
@@ -376,25 +316,18 @@ class Retriever:
             )
         if not found:
             raise InstanceNotFound
+        if found[0].location.length_bytes != record.location.length_bytes:
+            raise Unavailable("The instance was replaced while it was read; ask again.")
         return found[0].location
 
     def _open_scratch(self) -> SpoolScratch:
         return SpoolScratch(self._spool_directory)
 
 
-def _represent(
-    transcoded: Transcoded, transfer_syntax_uid: str = EXPLICIT_VR_LITTLE_ENDIAN, media_type: str = DICOM
-) -> Representation:
-    return Representation(
-        transfer_syntax_uid, media_type, transcoded.length_bytes, transcoded.iter_chunks, transcoded.close
-    )
+def _represent(transcoded: Transcoded, transfer_syntax_uid: str) -> Representation:
+    return Representation(transfer_syntax_uid, DICOM, transcoded.length_bytes, transcoded.iter_chunks, transcoded.close)
 
 
 def _goes_as_stored(stored: str, acceptable: Acceptable) -> bool:
     """Whether the received bytes are the answer, whatever is in them."""
     return stored == EXPLICIT_VR_LITTLE_ENDIAN if acceptable.is_default else acceptable.takes(stored)
-
-
-def _make_ahead(frames: Iterator[bytes]) -> Iterator[bytes]:
-    """Return the same frames, the first of them read already."""
-    return chain(list(islice(frames, 1)), frames)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pacs.errors import InvalidQuery
 from pacs.model import Attributes, Level
-from pacs.names import fold_pattern, name_keys
+from pacs.names import fold_pattern, join_groups, name_keys
 from pacs.normal import normal_date, normal_time
 from pacs.predicates import matches_pattern
 from pacs.query import AnyOf, Condition, Equals, InRange, Wildcard, parse_key
@@ -157,8 +157,7 @@ def _parse_key(tag: str, key: dict[str, Any], unsupported: list[str]) -> Conditi
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
-        groups = [str(value.get(group) or "") for group in ("Alphabetic", "Ideographic", "Phonetic")]
-        return "=".join(groups).rstrip("=")
+        return join_groups(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return "" if value is None else str(value)

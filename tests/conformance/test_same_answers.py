@@ -1,4 +1,7 @@
-"""C-FIND and QIDO-RS answer the same set for the same conditions, over the sample data and names in three scripts."""
+"""C-FIND and QIDO-RS answer the same set for the same conditions, over the sample data and names in three scripts.
+
+Fuzzy matching ranks, so there it is the same order too.
+"""
 
 import io
 from dataclasses import replace
@@ -74,7 +77,9 @@ def build_named() -> list[Dataset]:
     return datasets
 
 
-def ask_find(archive, level: Level, keys: list[tuple[str, str]]) -> frozenset[tuple[str, ...]] | None:
+def ask_find(
+    archive, level: Level, keys: list[tuple[str, str]], *, fuzzy: bool = False
+) -> list[tuple[str, ...]] | None:
     """Return the UIDs that a relational C-FIND answers, None if the identifier is refused."""
     identifier, item = Dataset(), Dataset()
     identifier.SpecificCharacterSet = "ISO_IR 192"
@@ -88,15 +93,18 @@ def ask_find(archive, level: Level, keys: list[tuple[str, str]]) -> frozenset[tu
     data = as_dataset_bytes(identifier, "1.2.840.10008.1.2")
     try:
         attributes = parse_data_set(io.BytesIO(data), "1.2.840.10008.1.2", "ISO_IR 100")
-        find = parse_find(attributes, LEVELS, Agreement(relational=True, empty_values=True, multiple_values=True))
+        agreed = Agreement(relational=True, fuzzy_names=fuzzy, empty_values=True, multiple_values=True)
+        find = parse_find(attributes, LEVELS, agreed)
     except InvalidIdentifier:
         return None
     return collect(archive, replace(find.query, limit=7))
 
 
-def ask_qido(archive, level: Level, keys: list[tuple[str, str]]) -> frozenset[tuple[str, ...]] | None:
+def ask_qido(
+    archive, level: Level, keys: list[tuple[str, str]], *, fuzzy: bool = False
+) -> list[tuple[str, ...]] | None:
     """Return the UIDs that a search with these parameters answers, None if it is a bad request."""
-    options = [("emptyvaluematching", "true"), ("multiplevaluematching", "true")]
+    options = [("emptyvaluematching", "true"), ("multiplevaluematching", "true"), ("fuzzymatching", str(fuzzy))]
     try:
         search = parse_search(level, (), parse_fields(urlencode([*keys, *options])))
     except InvalidQuery:
@@ -105,8 +113,8 @@ def ask_qido(archive, level: Level, keys: list[tuple[str, str]]) -> frozenset[tu
     return collect(archive, replace(search.query, limit=5000))
 
 
-def collect(archive, query) -> frozenset[tuple[str, ...]]:
-    """Return the UIDs of all pages, each match seen once."""
+def collect(archive, query) -> list[tuple[str, ...]]:
+    """Return the UIDs of all pages in their order, each match seen once."""
     found = []
     while True:
         page = archive.search.search(LOCAL, query)
@@ -115,7 +123,7 @@ def collect(archive, query) -> frozenset[tuple[str, ...]]:
             break
         query = replace(query, after=page.last)
     assert len(found) == len(set(found))
-    return frozenset(found)
+    return found
 
 
 PATHS = {
@@ -153,6 +161,25 @@ key_lists = st.lists(
 def test_any_conditions_are_answered_with_the_same_set(archive, level, keys) -> None:
     # QIDO-RS takes a comma for a separator where no value can hold one, C-FIND the backslash only.
     assert ask_find(archive, level, keys) == ask_qido(archive, level, keys)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(level=st.sampled_from(LEVELS[1:]), keys=key_lists)
+def test_any_fuzzy_conditions_are_answered_with_the_same_set_in_the_same_order(archive, level, keys) -> None:
+    found = ask_find(archive, level, keys, fuzzy=True)
+    assert found == ask_qido(archive, level, keys, fuzzy=True)
+    assert found is None or set(found) >= set(ask_find(archive, level, keys))
+
+
+@pytest.mark.parametrize("level", LEVELS[1:])
+@pytest.mark.parametrize(
+    "name", ["أمراني^معروف", "Benaly Eleonor", "Qabbani", "Fatima Ahmed", "Alaoui^Mohamed", "*chatelin*"]
+)
+def test_another_spelling_is_found_by_both_if_that_is_agreed(archive, level, name) -> None:
+    found = ask_find(archive, level, [("PatientName", name)], fuzzy=True)
+    assert found
+    assert found == ask_qido(archive, level, [("PatientName", name)], fuzzy=True)
+    assert not ask_find(archive, level, [("PatientName", name)])
 
 
 @pytest.mark.parametrize("name", NAMES)

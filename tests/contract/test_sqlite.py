@@ -15,7 +15,8 @@ from pacs.database.base import Database
 from pacs.database.opener import open_database
 from pacs.database.sqlite import SqliteDatabase
 from pacs.errors import InvalidSetting, OutOfResources, Unavailable
-from pacs.index.matching import build_select
+from pacs.index.matching import build_candidates, build_select
+from pacs.index.sounds import Ranking
 from pacs.model import Level
 from pacs.query import Equals, Query, Wildcard
 from tests.contract.database import DatabaseContract, count, run_in_threads
@@ -107,6 +108,20 @@ class TestSqlite(DatabaseContract):
         with database.read() as connection:
             plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}")]
         assert not [step for step in plan if step.startswith("SCAN") or step.endswith("(partition_id=?)")]
+
+    @pytest.mark.parametrize("name", ["benali", "ben ali amina", "*fassi*", "الفاسي"])
+    @pytest.mark.parametrize("level", list(Level))
+    def test_names_are_found_by_their_sound_without_walking_a_table(
+        self, database: Database, level: Level, name: str
+    ) -> None:
+        query = Query(level, (Equals("PatientName", name), Equals("ReferringPhysicianName", name)), is_fuzzy=True)
+        ranks = Ranking({1: 1}, is_cut=False).as_table()
+        for statement in (build_candidates(0, query, 10), build_select(0, query, ranks)):
+            sql = str(statement.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}))
+            with database.read() as connection:
+                plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}")]
+            walked = [step for step in plan if step.startswith("SCAN") or step.endswith("(partition_id=?)")]
+            assert {step.split()[1] for step in walked} <= {"ranks", "anon_1", "anon_2"}  # what was found, and its JSON
 
     def test_a_write_inside_a_write_is_a_mistake_that_is_told(self, database: Database) -> None:
         with pytest.raises(RuntimeError, match="inside"):

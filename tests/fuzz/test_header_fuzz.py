@@ -15,6 +15,7 @@ from pacs.imaging.frames import plan_frames
 from pacs.ingest.header import parse_header
 from pacs.ingest.limits import Limits
 from tests import builders
+from tests.fuzz.amount import FACTOR
 
 LIMITS = Limits(elements=5000, header_bytes=4 * 1024 * 1024, inflated_bytes=1024 * 1024)
 NATIVE = (
@@ -65,13 +66,13 @@ def survives(content: bytes) -> None:
     assert all(part.end <= len(content) for frame in layout.frames for part in frame)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=150 * FACTOR)
 @given(st.sampled_from(FILES), st.floats(0, 1))
 def test_truncated_anywhere(content, share):
     survives(content[: int(len(content) * share)])
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=400 * FACTOR)
 @given(st.data())
 def test_bytes_changed_anywhere(data):
     content = bytearray(data.draw(st.sampled_from(FILES)))
@@ -83,7 +84,7 @@ def test_bytes_changed_anywhere(data):
     survives(bytes(content))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=150 * FACTOR)
 @given(st.data())
 def test_pieces_moved_and_repeated(data):
     content = data.draw(st.sampled_from(FILES))
@@ -92,7 +93,7 @@ def test_pieces_moved_and_repeated(data):
     survives(content[:target] + content[min(start, end) : max(start, end)] * 3 + content[target:])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=150 * FACTOR)
 @given(st.lists(st.one_of(st.sampled_from(INTERESTING), st.binary(max_size=16)), max_size=60), st.sampled_from(NATIVE))
 def test_arbitrary_data_sets(pieces, syntax):
     survives(builders.as_part10(Dataset(), syntax) + b"".join(pieces))
@@ -124,7 +125,7 @@ def build(values: dict) -> Dataset:
     return dataset
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=100 * FACTOR)
 @given(VALUES, st.lists(VALUES, max_size=3), st.sampled_from(NATIVE))
 def test_generated_data_sets_round_trip_in_every_encoding(values, items, syntax):
     dataset = build(values)

@@ -4,8 +4,9 @@ import random
 
 from dicomweb.errors import MultipartError
 from dicomweb.multipart import MAX_HEADER_BYTES, MultipartParser
+from tests.fuzz.amount import FACTOR
 
-ROUNDS = 1500
+ROUNDS = 1500 * FACTOR
 SEED = 20260101
 VALID = b"x\r\n--b\r\nContent-Type: application/dicom\r\n\r\n" + bytes(range(256)) + b"\r\n--b\r\n\r\ny\r\n--b--\r\n"
 CRUMBS = [b"\r\n--b", b"--b", b"--", b"\r\n", b"\r", b"\n", b":", b" ", b"\r\n\r\n", b"\0", b"\xff" * 9, b"--b--"]

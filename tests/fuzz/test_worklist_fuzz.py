@@ -15,6 +15,7 @@ from pacs.worklist.entries import parse_entries
 from pacs.worklist.matching import holds
 from tests.builders import as_dataset_bytes
 from tests.conformance.dimse.scu import EXPLICIT, IMPLICIT
+from tests.fuzz.amount import FACTOR
 from tests.worklist_entries import build_entry, build_entry_json, build_performed
 
 ENCODED = {
@@ -28,7 +29,7 @@ DAMAGE = st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size
 
 
 @given(st.sampled_from(sorted(ENCODED)), DAMAGE, st.integers(0, 2000))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150 * FACTOR, deadline=None)
 def test_damaged_data_set_is_refused_or_understood(which, damage, cut):
     data = bytearray(ENCODED[which])
     for position, value in damage:

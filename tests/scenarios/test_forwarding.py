@@ -49,9 +49,10 @@ def push(archive, *datasets):
 
 
 def queue(archive, **filters):
+    """Return the deliveries that an archive lists: what it does for itself, thumbnails for one, is listed with them."""
     answer = httpx.get(f"{archive.url}/queue", params={"limit": 1000} | filters)
     assert answer.status_code == httpx.codes.OK, answer.text
-    return answer.json()
+    return [job for job in answer.json() if job["kind"] in ("send", "webhook")]
 
 
 def fetch_all(archive):
@@ -67,8 +68,8 @@ def fetch_all(archive):
 @contextmanager
 def storescp(port, folder):
     """DCMTK's receiver, which writes what it receives bit for bit."""
-    program = shutil.which("storescp")
-    if program is None:
+    program = shutil.which("storescp") or "storescp"
+    if program == "storescp" and os.environ.get("CI") != "true":
         pytest.skip("storescp is not installed: apt-get install dcmtk")
     folder.mkdir()
     command = [program, "--bit-preserving", "+xa", "-aet", "STATION", "-od", str(folder), str(port)]

@@ -31,9 +31,10 @@ def parse_parts(response):
 
 
 @contextmanager
-def serving(app):
-    """Serve an ASGI application on a free loopback port; yields its address."""
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="off", ws="none")
+def serving(app, **options):
+    """Serve an ASGI application on a free loopback port; yields its address. ``options`` are uvicorn's."""
+    options = {"ws": "none"} | options
+    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="off", **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -7,7 +7,7 @@ import pytest
 
 from pacs.ingest.incoming import Incoming
 from pacs.model import Door, DuplicatePolicy, Origin
-from tests.builders import as_part10, build_ct, build_encapsulated, build_series
+from tests.builders import as_part10, build_ct, build_encapsulated, build_series, build_sr
 from tests.conformance.dicomweb.service import parse_parts
 from tests.conformance.dicomweb.test_wado import ANY_SYNTAX, path_of
 from tests.key_objects import QUALITY, build_key_objects
@@ -113,6 +113,16 @@ def test_last_modified_is_when_a_single_instance_was_stored_and_is_left_out_of_l
     assert [study, of_series, instance_metadata, instance, frame] == [False, False, True, True, True]
 
 
+def test_who_has_the_date_that_was_given_is_not_sent_it_again(http, series):
+    for path in all_paths(series[0]):
+        date = http.get(path).headers.get("last-modified")
+        if date is not None:
+            known = http.get(path, headers={"If-Modified-Since": date})
+            assert (known.status_code, known.headers["last-modified"]) == (304, date)
+            assert http.get(path, headers={"If-Modified-Since": date, "If-None-Match": '"other"'}).status_code == 200
+        assert http.get(path, headers={"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"}).status_code == 200
+
+
 def tags_of(http, dataset):
     return [http.get(path).headers["etag"] for path in all_paths(dataset)]
 
@@ -163,6 +173,47 @@ def test_a_rejection_changes_the_tags_of_study_and_series(http, archive, series)
     assert [one == other for one, other in zip(before, after, strict=True)] == [False, False, True, True, True]
     for path, tag in zip(all_paths(series[0])[3:], (instance, frame), strict=True):
         assert http.get(path, headers={"If-None-Match": tag}).status_code == 404
+
+
+def picture_paths(dataset):
+    instance = path_of(dataset)
+    study, series = instance.partition("/series")[0], instance.partition("/instances")[0]
+    kinds = [f"{place}/{kind}" for place in (study, series, instance) for kind in ("rendered", "thumbnail")]
+    return [*kinds, f"{instance}/frames/1/rendered", f"{instance}/frames/1/thumbnail"]
+
+
+def test_pictures_have_tags_too_by_their_look_and_are_not_made_again_for_who_has_them(http, series, monkeypatch, parts):
+    looks = ("", "?viewport=4,4", "?window=40,400,linear", "?annotation=patient")
+    answers = {path + look: http.get(path + look) for path in picture_paths(series[0]) for look in looks}
+    assert all(answer.headers["etag"].startswith("W/") for answer in answers.values())
+    assert len({answer.headers["etag"] for answer in answers.values()}) == len(answers)
+
+    def refuse(*_):
+        raise AssertionError("the store was read")
+
+    monkeypatch.setattr(parts.store, "open", refuse)
+    monkeypatch.setattr(parts.store, "read_range", refuse)
+    for path, answer in answers.items():
+        known = http.get(path, headers={"If-None-Match": answer.headers["etag"]})
+        assert (known.status_code, known.content) == (304, b"")
+        assert known.headers["etag"] == answer.headers["etag"]
+
+
+def test_a_picture_with_a_name_in_it_is_asked_for_again_each_time(http, store, series):
+    report = build_sr()
+    store(report)
+    path = f"{path_of(series[0])}/rendered"
+    assert "max-age" in http.get(path).headers["cache-control"]
+    assert http.get(f"{path}?annotation=patient").headers["cache-control"] == "private, no-cache"
+    assert http.get(f"{path_of(report)}/rendered").headers["cache-control"] == "private, no-cache"
+
+
+def test_a_correction_changes_the_tags_of_pictures(http, root, series):
+    paths = picture_paths(series[0])
+    before = [http.get(path).headers["etag"] for path in paths]
+    body = {"kind": "correct-study", "study_instance_uid": series[0].StudyInstanceUID, "values": {"StudyID": "7"}}
+    assert root.post("/corrections", json={"reason": "Typed wrong", **body}).status_code == 201
+    assert not set(before) & {http.get(path).headers["etag"] for path in paths}
 
 
 def test_head_gives_what_get_gives_and_a_condition_holds_for_it_too(http, store, series):

@@ -296,9 +296,8 @@ def test_what_cannot_be_matched_is_a_warning_that_names_it(shared_http, fatima):
     response = shared_http.get("/studies?PixelSpacing=CANARY&fuzzymatching=true&PatientID=F-1")
     assert response.status_code == 200
     warnings = response.headers.get_list("warning")
-    assert len(warnings) == 2
-    assert any("PixelSpacing" in warning for warning in warnings)
-    assert any("fuzzymatching" in warning for warning in warnings)
+    assert len(warnings) == 1
+    assert "PixelSpacing" in warnings[0]
     assert "CANARY" not in str(response.headers)
 
 
@@ -343,7 +342,7 @@ def test_the_accept_parameter_goes_before_the_header(shared_http, fatima):
     assert response.headers["content-type"] == "application/json"
 
 
-@pytest.mark.parametrize("accept", ['multipart/related; type="application/dicom+xml"', "text/html"])
+@pytest.mark.parametrize("accept", ['multipart/related; type="application/dicom"', "text/html"])
 def test_a_form_that_is_not_given_is_not_acceptable(shared_http, fatima, accept):
     assert shared_http.get("/studies", headers={"Accept": accept}).status_code == 406
 

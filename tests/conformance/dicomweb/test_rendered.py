@@ -1,16 +1,37 @@
 """Rendered resources and thumbnails (PS3.18 10.4.1.1.3, 10.4.1.1.4, 8.3.5), asked for as a browser and a client do."""
 
 import io
+import json
+import os
+import re
+import shutil
+import subprocess
 
 import httpx
 import numpy as np
 import pytest
 from dicomweb_client import DICOMwebClient
 from PIL import Image
+from pydicom.sequence import Sequence
 
-from tests.builders import build_ct, build_multiframe, build_pdf, build_segmentation, build_series, build_sr, new_uid
+from pacs.imaging.profiles import Profile, build_profile, convert
+from pacs.imaging.video import encode_video
+from tests.builders import (
+    as_part10,
+    build_ct,
+    build_dataset,
+    build_encapsulated,
+    build_image,
+    build_multiframe,
+    build_pdf,
+    build_segmentation,
+    build_series,
+    build_sr,
+    new_uid,
+)
 from tests.conformance.dicomweb.conftest import store_at
 from tests.conformance.dicomweb.service import parse_parts
+from tests.presentation import build_item, build_reference, build_state
 
 
 def path_of(dataset, level="instance"):
@@ -81,7 +102,7 @@ def test_query_parameter_goes_before_the_header(http):
     assert picture(response).get_format_mimetype() == "image/png"
 
 
-@pytest.mark.parametrize("accept", ["image/jp2", "video/mp4", "application/dicom", "text/html"])
+@pytest.mark.parametrize("accept", ["image/jp2", "video/mpeg", "application/dicom", "text/html"])
 @pytest.mark.parametrize("resource", ["/rendered", "/thumbnail", "/frames/1/rendered"])
 def test_other_media_types_are_not_acceptable(http, accept, resource):
     assert "image/jpeg" in get(http, path_of(CT) + resource, 406, accept=accept).json()["message"]
@@ -137,11 +158,19 @@ def test_values_that_make_no_sense_are_refused(http, query, resource):
     get(http, f"{path_of(CT)}{resource}?{query}", 400)
 
 
-def test_what_is_not_supported_is_said_to_be_ignored(http):
-    response = get(http, path_of(CT) + "/rendered", annotation="patient", iccprofile="srgb")
+@pytest.mark.parametrize(
+    ("path", "params", "name"),
+    [
+        (path_of(CT), {"annotation": "patient,star-sign"}, "annotation"),
+        (path_of(SR), {"annotation": "patient"}, "annotation"),
+        (path_of(SR), {"iccprofile": "srgb"}, "iccprofile"),
+    ],
+)
+def test_what_is_not_supported_is_said_to_be_ignored(http, path, params, name):
+    response = get(http, path + "/rendered", **params)
     assert response.headers["warning"].startswith("299 ")
-    assert "annotation" in response.headers["warning"]
-    assert "warning" not in get(http, path_of(CT) + "/rendered", iccprofile="no").headers
+    assert name in response.headers["warning"]
+    assert "warning" not in get(http, path + "/rendered", iccprofile="no").headers
 
 
 def test_still_of_several_frames_is_the_middle_one(http):
@@ -213,14 +242,312 @@ def test_thumbnail_of_frames_is_the_middle_one_of_them(http):
 
 
 @pytest.mark.parametrize("dataset", [SR, PDF], ids=["report", "document"])
-@pytest.mark.parametrize("resource", ["/rendered", "/thumbnail", "/frames/1/rendered", "/frames/1/thumbnail"])
+@pytest.mark.parametrize("resource", ["/thumbnail", "/frames/1/rendered", "/frames/1/thumbnail"])
 def test_what_has_no_pixels_is_said_to_have_none(http, dataset, resource):
     assert "no pixel data" in get(http, path_of(dataset) + resource, 406).json()["message"]
 
 
+def test_structure_set_has_no_rendering_and_says_so(http):
+    structures = build_dataset(Modality="RTSTRUCT", SOPClassUID="1.2.840.10008.5.1.4.1.1.481.3")
+    store_at(http, structures)
+    assert "no pixel data" in get(http, path_of(structures) + "/rendered", 406).json()["message"]
+    get(http, path_of(structures, "study") + "/rendered", 406)
+
+
 def test_study_without_any_picture_says_so(http):
-    get(http, path_of(SR, "study") + "/rendered", 406)
     get(http, path_of(SR, "study") + "/thumbnail", 406)
+    assert "text/html" in get(http, path_of(SR, "study") + "/rendered", 406, accept="image/jpeg").json()["message"]
+
+
+@pytest.mark.parametrize("accept", [None, "*/*", "text/html", "text/*", "text/html,application/xhtml+xml,*/*;q=0.8"])
+def test_report_is_a_page(http, accept):
+    response = get(http, path_of(SR) + "/rendered", accept=accept)
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert "Nothing of note." in response.text
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["content-location"].endswith(path_of(SR) + "/rendered")
+
+
+def test_report_is_text_for_who_asks_for_text(http):
+    response = get(http, path_of(SR) + "/rendered", accept="text/plain")
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+    assert "Finding: Nothing of note." in response.text
+
+
+def test_report_leads_to_the_images_it_is_about(http):
+    image = SLICES[1]
+    reference = build_reference(image)
+    series = build_item(SeriesInstanceUID=image.SeriesInstanceUID, ReferencedSOPSequence=Sequence([reference]))
+    evidence = build_item(StudyInstanceUID=image.StudyInstanceUID, ReferencedSeriesSequence=Sequence([series]))
+    selection = build_sr(
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.88.59",
+        CurrentRequestedProcedureEvidenceSequence=Sequence([evidence]),
+        ContentSequence=Sequence([
+            build_item(RelationshipType="CONTAINS", ValueType="IMAGE", ReferencedSOPSequence=Sequence([reference]))]),
+    )  # fmt: skip
+    store_at(http, selection)
+    (address,) = re.findall('href="([^"]*)"', get(http, path_of(selection) + "/rendered").text)
+    assert address == f"{http.base_url.path.rstrip('/')}{path_of(image)}/rendered"
+    assert picture(get(http, address.removeprefix(http.base_url.path.rstrip("/")))).size == (8, 8)
+
+
+def test_document_is_what_was_encapsulated(http):
+    for accept in (None, "*/*", "application/pdf"):
+        response = get(http, path_of(PDF) + "/rendered", accept=accept)
+        assert response.headers["content-type"] == "application/pdf"
+        assert response.content == b"%PDF-1.4\n%%EOF"
+
+
+@pytest.mark.parametrize("length", [1001, 1002, 70_001])
+@pytest.mark.parametrize("is_said", [True, False])
+def test_document_is_without_what_pads_it(http, length, is_said):
+    document = b"%PDF-1.4\n" + b"x" * (length - 9)
+    dataset = build_pdf(document)
+    if is_said:
+        dataset.EncapsulatedDocumentLength = length
+    store_at(http, dataset)
+    response = get(http, path_of(dataset) + "/rendered")
+    assert response.content == document
+    assert response.headers["content-length"] == str(length)
+
+
+def test_document_of_another_type_than_it_claims_is_not_shown(http):
+    dataset = build_pdf(b"<script>alert(1)</script>", MIMETypeOfEncapsulatedDocument="text/html")
+    store_at(http, dataset)
+    get(http, path_of(dataset) + "/rendered", 406)
+
+
+def test_clinical_document_is_kept_and_not_shown(http):
+    document = b"<?xml version='1.0'?><ClinicalDocument/>"
+    dataset = build_pdf(
+        document, SOPClassUID="1.2.840.10008.5.1.4.1.1.104.2", MIMETypeOfEncapsulatedDocument="text/XML"
+    )
+    store_at(http, dataset)
+    response = get(http, path_of(dataset) + "/rendered")
+    assert (response.headers["content-type"], response.content) == ("text/xml", document)
+    assert response.headers["content-disposition"].startswith("attachment")
+    assert response.headers["content-security-policy"] == "sandbox"
+
+
+@pytest.mark.parametrize(("dataset", "accept"), [(SR, "application/pdf"), (PDF, "text/html"), (SR, "image/jpeg")])
+def test_document_is_given_in_its_own_type_only(http, dataset, accept):
+    get(http, path_of(dataset) + "/rendered", 406, accept=accept)
+
+
+@pytest.mark.parametrize("level", ["study", "series", "instance"])
+def test_documents_can_be_had_as_parts(http, level):
+    response = get(http, path_of(BESIDE, level) + "/rendered", accept='multipart/related; type="text/html"')
+    ((headers, body),) = parse_parts(response)
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    assert headers["Content-Location"].endswith(path_of(BESIDE) + "/rendered")
+    assert b"Nothing of note." in body
+
+
+def test_reports_of_a_study_are_given_to_who_names_them(http):
+    path = path_of(SLICES[0], "study") + "/rendered"
+    ((headers, _),) = parse_parts(get(http, path, accept="text/html"))
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    assert len(parse_parts(get(http, path))) == len(SLICES)
+
+
+def shown(http, state, **params):
+    return np.asarray(picture(get(http, path_of(state) + "/rendered", accept="image/png", **params)))
+
+
+class TestPresentationState:
+    """A presentation state is rendered as the images it shows (PS3.4 N)."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def state(http):
+        window = build_item(WindowCenter="24", WindowWidth="16", VOILUTFunction="LINEAR_EXACT")
+        dataset = build_state(CT, SoftcopyVOILUTSequence=Sequence([window]), ImageRotation=0, ImageHorizontalFlip="Y")
+        store_at(http, dataset)
+        return dataset
+
+    def test_it_is_its_image_as_it_wants_it(self, http, state):
+        expected = np.rint(np.clip((np.arange(48).reshape(6, 8) - 24) / 16 + 0.5, 0, 1) * 255)
+        assert np.array_equal(shown(http, state), expected[:, ::-1])
+
+    def test_what_is_asked_for_goes_before_it(self, http, state):
+        expected = np.rint(((np.arange(48).reshape(6, 8) - 24) / 48 + 0.5) * 255)
+        asked = shown(http, state, window="24,48,linear-exact")
+        assert np.array_equal(asked, expected[:, ::-1])
+        assert shown(http, state, viewport="80,80").shape == (60, 80)
+
+    def test_it_has_thumbnails_and_frames(self, http, state):
+        assert picture(get(http, path_of(state) + "/thumbnail")).size == (256, 192)
+        assert picture(get(http, path_of(state) + "/frames/1/rendered")).size == (8, 6)
+        get(http, path_of(state) + "/frames/2/rendered", 404)
+
+    def test_several_images_are_parts(self, http):
+        dataset = build_state(*SLICES)
+        store_at(http, dataset)
+        accept = 'multipart/related; type="image/png"'
+        parts = parse_parts(get(http, path_of(dataset) + "/rendered", accept=accept))
+        assert len(parts) == 3
+        assert shown(http, dataset).shape == (8, 8)
+
+    def test_frames_that_it_names_are_its_frames(self, http):
+        dataset = build_state(CINE)
+        dataset.ReferencedSeriesSequence[0].ReferencedImageSequence = Sequence([build_reference(CINE, 4, 2)])
+        store_at(http, dataset)
+        parts = parse_parts(get(http, path_of(dataset) + "/frames/1,2/rendered", accept="image/png"))
+        assert len({body for _, body in parts}) == 2
+        get(http, path_of(dataset) + "/frames/3/rendered", 404)
+
+    def test_images_of_a_study_are_not_shown_twice(self, http, state):
+        (part,) = parse_parts(get(http, path_of(CT, "study") + "/rendered"))
+        assert part[0]["Content-Location"].endswith(path_of(CT) + "/rendered")
+        assert (
+            get(http, path_of(CT, "study") + "/thumbnail")
+            .headers["content-location"]
+            .endswith(path_of(CT) + "/thumbnail")
+        )
+
+    @pytest.mark.parametrize("numbers", [(9,), ()])
+    def test_images_that_are_not_here_are_said_to_be_missing(self, http, numbers):
+        dataset = build_state(CINE if numbers else build_ct())
+        if numbers:
+            dataset.ReferencedSeriesSequence[0].ReferencedImageSequence = Sequence([build_reference(CINE, *numbers)])
+        store_at(http, dataset)
+        message = get(http, path_of(dataset) + "/rendered", 406).json()["message"]
+        assert "presentation state" in message
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None and os.environ.get("CI") != "true", reason="ffmpeg is not here")
+class TestVideo:
+    """Several frames as video/mp4, and videos that are stored."""
+
+    @staticmethod
+    def open(response, tmp_path):
+        assert response.headers["content-type"] == "video/mp4"
+        assert int(response.headers["content-length"]) == len(response.content)
+        path = tmp_path / "video.mp4"
+        path.write_bytes(response.content)
+        command = ["ffprobe", "-v", "error", "-count_frames", "-show_streams", "-of", "json", path]
+        (stream,) = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["streams"]
+        return stream
+
+    @pytest.mark.parametrize(("frames", "count"), [("", 5), ("/frames/2,4,5", 3)])
+    def test_frames_play(self, http, tmp_path, frames, count):
+        response = get(http, path_of(CINE) + frames + "/rendered", accept="video/mp4", viewport="64,64")
+        stream = self.open(response, tmp_path)
+        assert (stream["codec_name"], stream["width"], stream["height"]) == ("h264", 64, 64)
+        assert stream["nb_read_frames"] == str(count)
+
+    def test_rate_is_that_of_the_instance(self, http, tmp_path):
+        cine = build_multiframe(4, FrameTime="40")
+        store_at(http, cine)
+        assert self.open(get(http, path_of(cine) + "/rendered", accept="video/*"), tmp_path)["avg_frame_rate"] == "25/1"
+
+    @pytest.mark.parametrize("path", [path_of(CT) + "/rendered", path_of(CINE) + "/frames/1/rendered"])
+    def test_one_frame_makes_none(self, http, path):
+        assert "One frame" in get(http, path, 406, accept="video/mp4").json()["message"]
+        assert picture(get(http, path, accept="video/mp4, image/png;q=0.5")).get_format_mimetype() == "image/png"
+
+    def test_videos_of_a_series_are_parts(self, http):
+        ((headers, body),) = parse_parts(get(http, path_of(CINE, "series") + "/rendered",
+                                             accept='multipart/related; type="video/mp4"'))  # fmt: skip
+        assert headers["Content-Type"] == "video/mp4"
+        assert body[4:8] == b"ftyp"
+
+    def test_nobody_gets_a_video_who_takes_anything(self, http):
+        assert picture(get(http, path_of(CINE) + "/rendered", accept="*/*")).get_format_mimetype() == "image/jpeg"
+
+    def test_without_ffmpeg_it_is_said_what_is_missing(self, http, monkeypatch):
+        monkeypatch.setenv("PATH", "/nowhere")
+        assert "ffmpeg" in get(http, path_of(CINE) + "/rendered", 406, accept="video/mp4").json()["message"]
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def stored(http):
+        """An endoscopic video of 12 frames whose brightness grows by 20, as its sender would encode it."""
+        with encode_video((Image.new("RGB", (64, 48), (level * 20,) * 3) for level in range(12)), 25, 90, None) as made:
+            stream = made.read()
+        dataset = build_encapsulated(
+            [stream + b"\0" * (len(stream) % 2)],
+            SOPClassUID="1.2.840.10008.5.1.4.1.1.77.1.1.1", Rows=48, Columns=64, NumberOfFrames=12, SamplesPerPixel=3,
+            PhotometricInterpretation="YBR_PARTIAL_420", PlanarConfiguration=0,
+        )  # fmt: skip
+        store_at(http, as_part10(dataset, "1.2.840.10008.1.2.4.102"))
+        return dataset, stream
+
+    def test_stored_video_leaves_in_a_container_that_browsers_play(self, http, stored, tmp_path):
+        stream = self.open(get(http, path_of(stored[0]) + "/rendered", accept="video/mp4"), tmp_path)
+        assert (stream["codec_name"], stream["nb_read_frames"]) == ("h264", "12")
+
+    @pytest.mark.parametrize(("frames", "level"), [("", 120), ("/frames/1", 0), ("/frames/12", 220)])
+    def test_stored_video_has_stills(self, http, stored, frames, level):
+        still = picture(get(http, path_of(stored[0]) + frames + "/rendered", accept="image/png"))
+        assert still.size == (64, 48)
+        assert np.asarray(still).mean() == pytest.approx(level, abs=4)
+        assert picture(get(http, path_of(stored[0]) + "/thumbnail")).size == (256, 192)
+
+    def test_stored_video_has_frames_in_any_order(self, http, stored):
+        parts = parse_parts(get(http, path_of(stored[0]) + "/frames/7,3,9/rendered", accept="image/png"))
+        levels = [np.asarray(Image.open(io.BytesIO(body))).mean() for _, body in parts]
+        assert levels == pytest.approx([120, 40, 160], abs=4)
+        get(http, path_of(stored[0]) + "/frames/13/rendered", 404)
+
+    def test_stored_video_is_made_smaller_for_who_asks(self, http, stored, tmp_path):
+        response = get(http, path_of(stored[0]) + "/rendered", accept="video/mp4", viewport="32,32")
+        assert self.open(response, tmp_path)["width"] == 32
+
+
+class TestProfile:
+    """The iccprofile parameter (PS3.18 8.3.5.1.5)."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def colour(http):
+        dataset = build_dataset(ICCProfile=build_profile(Profile.ADOBERGB))
+        dataset.update(build_image(samples=3, bits=8))
+        store_at(http, dataset)
+        return dataset
+
+    @pytest.mark.parametrize("media_type", ["image/jpeg", "image/png"])
+    @pytest.mark.parametrize(
+        ("asked", "profile"),
+        [
+            ("yes", Profile.ADOBERGB),
+            ("srgb", Profile.SRGB),
+            ("adobergb", Profile.ADOBERGB),
+            ("rommrgb", Profile.ROMMRGB),
+        ],
+    )
+    def test_profile_is_embedded(self, http, colour, media_type, asked, profile):
+        shown = picture(get(http, path_of(colour) + "/rendered", accept=media_type, iccprofile=asked))
+        assert shown.info["icc_profile"] == build_profile(profile)
+
+    @pytest.mark.parametrize("query", ["", "?iccprofile=no"])
+    def test_without_being_asked_there_is_none(self, http, colour, query):
+        assert "icc_profile" not in picture(get(http, path_of(colour) + "/rendered" + query)).info
+
+    def test_colours_are_converted(self, http, colour):
+        plain, converted = (
+            np.asarray(picture(get(http, path_of(colour) + "/rendered", accept="image/png", iccprofile=asked)))
+            for asked in ("yes", "srgb")
+        )
+        assert not np.array_equal(plain, converted)
+        assert np.array_equal(converted, convert(plain, build_profile(Profile.ADOBERGB), Profile.SRGB)[0])
+
+    def test_gif_cannot_hold_one_and_says_so(self, http, colour):
+        response = get(http, path_of(colour) + "/rendered", accept="image/gif", iccprofile="yes")
+        assert "iccprofile" in response.headers["warning"]
+
+
+def test_annotations_are_burnt_in(http):
+    plain = picture(get(http, path_of(CT) + "/rendered", accept="image/png", viewport="400,400"))
+    response = get(
+        http, path_of(CT) + "/rendered", accept="image/png", viewport="400,400", annotation="patient,technique"
+    )
+    assert "warning" not in response.headers
+    differs = np.asarray(plain) != np.asarray(picture(response))
+    assert differs[:100, :200].any()
+    assert differs[:100, 200:].any()
+    assert not differs[150:].any()
 
 
 @pytest.mark.parametrize("resource", ["/frames/6/rendered", "/frames/1,6/rendered", "/frames/6/thumbnail"])

@@ -15,6 +15,7 @@ from tests.builders import (
     as_part10,
     build_ct,
     build_encapsulated,
+    build_image,
     build_multiframe,
     build_pdf,
     build_series,
@@ -77,6 +78,35 @@ def test_a_study_of_many_syntaxes_names_the_syntax_of_each_part(http, store):
             assert part["Content-Type"].endswith(f"={read.file_meta.TransferSyntaxUID}")
     accept = {"Accept": f'multipart/related; type="application/dicom"; transfer-syntax={uid.RLELossless}'}
     assert http.get(f"/studies/{study}", headers=accept).status_code == 406
+
+
+def test_images_are_compressed_as_asked_and_a_report_beside_them_is_given_as_it_can_be(http, store):
+    images = build_series(2)
+    report = build_sr(StudyInstanceUID=images[0].StudyInstanceUID, PatientID=images[0].PatientID)
+    store(*images, report)
+    asked = f"transfer-syntax={uid.RLELossless}"
+    accept = {"Accept": f'multipart/related; type="application/dicom"; {asked}'}
+    ((part, body),) = parse_parts(http.get(path_of(images[0]), headers=accept))
+    assert part["Content-Type"] == f"application/dicom; {asked}"
+    assert pydicom.dcmread(BytesIO(body)).pixel_array.tobytes() == images[0].PixelData
+    parts = parse_parts(http.get(f"/studies/{report.StudyInstanceUID}", headers=accept))
+    assert sorted(part["Content-Type"].rpartition("=")[2] for part, _ in parts) == sorted(
+        [uid.RLELossless, uid.RLELossless, EXPLICIT]
+    )
+    assert http.get(path_of(report), headers=accept).status_code == 406
+
+
+def test_what_was_lossless_is_never_given_with_loss_as_an_instance(http, store):
+    """That would be a new SOP Instance; frames and pictures carry no UID."""
+    dataset = build_ct()
+    dataset.update(build_image(rows=16, columns=16, bits=8))
+    store(dataset)
+    asked = f"transfer-syntax={uid.JPEGBaseline8Bit}"
+    for accept in (f"application/dicom; {asked}", f'multipart/related; type="application/dicom"; {asked}'):
+        assert http.get(path_of(dataset), headers={"Accept": accept}).status_code == 406
+    assert http.get(path_of(dataset), headers={"Accept": f"application/zip; {asked}"}).status_code == 406
+    frame = http.get(f"{path_of(dataset)}/frames/1", headers={"Accept": f"image/jpeg; {asked}"})
+    assert (frame.status_code, frame.content[:3]) == (200, b"\xff\xd8\xff")
 
 
 def test_an_unknown_syntax_is_kept_and_given_as_it_came(http, store):
@@ -143,7 +173,7 @@ def test_malformed_uids_are_bad_requests(shared_http, path, suffix):
 
 
 @pytest.mark.parametrize(
-    "accept", ["text/html", 'multipart/related; type="image/png"', 'multipart/related; type="application/dicom+xml"']
+    "accept", ["text/html", 'multipart/related; type="image/png"', 'multipart/related; type="application/xml"']
 )
 def test_forms_that_are_not_given_are_not_acceptable(shared_http, five_frames, accept):
     for suffix in ("", "/metadata", "/frames/1"):

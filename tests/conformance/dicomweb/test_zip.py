@@ -3,12 +3,13 @@
 import io
 import subprocess
 import zipfile
+import zlib
 
 import pydicom
 import pytest
 from pydicom.fileset import FileSet
 
-from dicomweb.archive_zip import name_of, write_zip
+from dicomweb.archive_zip import File, name_of, write_zip
 from dicomweb.multipart import Part
 from tests.builders import as_part10, build_ct, build_encapsulated, build_series, build_sr
 from tests.conformance.dicomweb.test_wado import path_of
@@ -110,14 +111,15 @@ def test_one_part_is_open_at_a_time_and_each_is_closed():
         chunks = lambda: iter([b"x" * 1000] * 3)  # noqa: E731
         return Part("application/dicom", "", 3000, chunks, lambda: open_now.discard(number))
 
-    content = b"".join(write_zip((name_of(number), part(number)) for number in range(20)))
+    content = b"".join(write_zip(File(name_of(number), part(number)) for number in range(20)))
     assert (max(most), open_now) == (1, set())
     assert list(images_of(content).values()) == [b"x" * 3000] * 20
 
 
 def test_a_client_that_hangs_up_leaves_nothing_open():
     closed = []
-    files = ((f"{n}", Part("", "", None, lambda: iter([b"x"] * 9), lambda: closed.append(1))) for n in range(3))
+    part = Part("", "", None, lambda: iter([b"x"] * 9), lambda: closed.append(1))
+    files = (File(f"{number}", part) for number in range(3))
     written = write_zip(files)
     next(written)
     written.close()
@@ -125,7 +127,34 @@ def test_a_client_that_hangs_up_leaves_nothing_open():
 
 
 def test_a_file_that_outgrows_32_bits_is_announced_as_zip64():
-    small = b"".join(write_zip([("1", Part("", "", 5, lambda: iter([b"12345"])))]))
-    large = b"".join(write_zip([("1", Part("", "", 2**32, lambda: iter([b"12345"])))]))
+    small = b"".join(write_zip([File("1", Part("", "", 5, lambda: iter([b"12345"])))]))
+    large = b"".join(write_zip([File("1", Part("", "", 2**32, lambda: iter([b"12345"])))]))
     assert int.from_bytes(small[4:6], "little") == 20
     assert int.from_bytes(large[4:6], "little") == 45
+
+
+def test_native_pixels_are_deflated_and_compressed_ones_go_as_they_are(http, store):
+    native, lossy = build_ct(), build_encapsulated()
+    native.PixelData = bytes(len(native.PixelData))
+    store(as_part10(native), as_part10(lossy, "1.2.840.10008.1.2.4.50"))
+    sizes = []
+    for dataset in (native, lossy):
+        content = http.get(path_of(dataset), headers=ZIP_AS_STORED).content
+        with zipfile.ZipFile(io.BytesIO(content)) as opened:
+            entry = opened.getinfo(name_of(0))
+        sizes.append((entry.compress_type, entry.compress_size / entry.file_size))
+    (method, shrunk), (other_method, kept) = sizes
+    # Stored blocks of deflate: what reads an entry from front to back takes no other with a data descriptor.
+    assert method == other_method == zipfile.ZIP_DEFLATED
+    assert shrunk < 0.7
+    assert 1 <= kept < 1.05
+
+
+def test_an_entry_says_by_itself_where_it_ends_to_who_reads_from_front_to_back(http, study):
+    datasets, files = study
+    content = http.get(path_of(datasets[-1]), headers=ZIP_AS_STORED).content
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    read = inflater.decompress(content[30 + len(name_of(0)) :])
+    assert inflater.eof
+    assert read == files[-1]
+    assert inflater.unused_data.startswith(b"PK\x07\x08")

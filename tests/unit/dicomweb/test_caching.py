@@ -1,21 +1,37 @@
 """Conditions, ranges and codings as RFC 9110 has them."""
 
+from datetime import UTC, datetime
+
 import pytest
 from starlette.datastructures import Headers
 
-from dicomweb.caching import Entity, accepts_gzip, choose_range, derive_tag, is_known
+from dicomweb.caching import REVALIDATE, Entity, accepts_gzip, choose_range, derive_tag, is_known
 
 TAG = '"abc"'
+ENTITY = Entity(TAG, REVALIDATE, modified_at=datetime(2026, 11, 22, 10, 0, 0, 900_000, UTC))
+DATE = "Sun, 22 Nov 2026 10:00:00 GMT"
 
 
 @pytest.mark.parametrize("field", ['"abc"', 'W/"abc"', '"x", W/"y" ,"abc"', '"x,y","abc"'])
 def test_a_listed_tag_is_known_weak_or_strong(field):
-    assert is_known(Headers({"if-none-match": field}), TAG)
+    assert is_known(Headers({"if-none-match": field}), ENTITY)
 
 
 @pytest.mark.parametrize("field", ["", "*", "abc", '"ABC"', '"abcd"', '"x', '"abc",' * 4000])
 def test_another_tag_a_wildcard_and_nonsense_are_not_known(field):
-    assert not is_known(Headers({"if-none-match": field}), TAG)
+    assert not is_known(Headers({"if-none-match": field}), ENTITY)
+
+
+def test_the_date_that_was_given_is_known_and_no_other():
+    assert is_known(Headers({"if-modified-since": DATE}), ENTITY)
+    for date in ("Sun, 22 Nov 2026 10:00:01 GMT", "Sun, 22 Nov 2026 09:59:59 GMT", "now", ""):
+        assert not is_known(Headers({"if-modified-since": date}), ENTITY)
+    assert not is_known(Headers({"if-modified-since": DATE}), Entity(TAG, REVALIDATE))
+
+
+@pytest.mark.parametrize("field", ["", "*", '"other"'])
+def test_a_date_is_not_looked_at_beside_a_tag(field):
+    assert not is_known(Headers({"if-modified-since": DATE, "if-none-match": field}), ENTITY)
 
 
 def test_tags_are_quoted_differ_by_every_part_and_cannot_be_shifted():

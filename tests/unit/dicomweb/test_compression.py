@@ -44,7 +44,9 @@ def test_a_long_answer_leaves_as_it_is_made():
     [
         (b"application/octet-stream", ()),
         (b"application/dicom", ()),
-        (b'multipart/related; type="application/dicom+json"', ()),
+        (b'multipart/related; type="application/dicom"', ()),
+        (b'multipart/related; type="application/octet-stream"', ()),
+        (b"nonsense", ()),
         (b"application/zip", ()),
         (b"application/json", ((b"content-encoding", b"gzip"),)),
         (b"application/json", ((b"vary", b"Accept-Encoding"),)),

@@ -57,7 +57,7 @@ def test_commas_and_semicolons_inside_quotes_separate_nothing():
 def test_who_accepts_everything_gets_the_default(accept):
     assert instances(*accept) == (Form("application/dicom", is_multipart=True),)
     assert frames(*accept) == (Form("", is_multipart=True),)
-    assert media_types.choose_json(parse_accept(accept)) == "application/dicom+json"
+    assert media_types.choose_model(parse_accept(accept)) == "application/dicom+json"
 
 
 def test_single_part_dicom_is_for_one_instance_only():
@@ -73,10 +73,10 @@ def test_no_form_that_fits_is_not_acceptable(choose, accept):
         choose(accept)
 
 
-@pytest.mark.parametrize("accept", ["application/dicom+xml", 'multipart/related; type="application/dicom+xml"'])
-def test_xml_is_not_acceptable_for_metadata(accept):
+@pytest.mark.parametrize("accept", ["text/html", "application/xml", 'multipart/related; type="application/dicom"'])
+def test_metadata_are_json_or_xml(accept):
     with pytest.raises(NotAcceptable):
-        media_types.choose_json(parse_accept([accept]))
+        media_types.choose_model(parse_accept([accept]))
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,20 @@ def test_xml_is_not_acceptable_for_metadata(accept):
         ("application/dicom+json", "application/dicom+json"),
         ("application/json", "application/json"),
         ("application/json;q=0.5, application/dicom+json", "application/dicom+json"),
-        ("application/dicom+xml, */*;q=0.1", "application/dicom+json"),
+        ("application/dicom+xml, */*;q=0.1", "application/dicom+xml"),
+        ("application/dicom+xml;q=0.2, application/json;q=0.3", "application/json"),
+        ("application/dicom+xml;q=0, */*", "application/dicom+json"),
+        ('multipart/related; type="application/dicom+xml"', "application/dicom+xml"),
+        ("multipart/related; TYPE=application/dicom+xml; boundary=x", "application/dicom+xml"),
+        ("multipart/related", "application/dicom+xml"),
+        ('multipart/related; type="*/*"', "application/dicom+json"),
+        ('multipart/related; type="application/dicom+json"', "application/dicom+json"),
         ("application/*", "application/dicom+json"),
         ("application/dicom+json; charset=utf-8", "application/dicom+json"),
     ],
 )
 def test_metadata_media_type(accept, chosen):
-    assert media_types.choose_json(parse_accept([accept])) == chosen
+    assert media_types.choose_model(parse_accept([accept])) == chosen
 
 
 def test_a_pixel_media_type_without_a_syntax_means_its_default_syntax():

@@ -203,3 +203,21 @@ def test_coalescing_changes_no_byte_and_leaves_only_the_last_piece_short(chunks,
     pieces = list(multipart.coalesce(chunks, size))
     assert b"".join(pieces) == b"".join(chunks)
     assert all(len(piece) >= size for piece in pieces[:-1])
+
+
+@given(st.lists(st.binary(max_size=40), max_size=4), st.integers(0, 400), st.integers(0, 400))
+def test_a_range_is_cut_out_of_what_is_written_and_nothing_else_is_read(bodies, one, other):
+    read = []
+
+    def part(body):
+        def iter_range(start, end):
+            read.append(end - start)
+            yield body[start:end]
+
+        return Part("x/y", "http://here", len(body), lambda: iter((body,)), iter_range=iter_range)
+
+    parts = [part(body) for body in bodies]
+    whole = b"".join(multipart.write(BOUNDARY, parts))
+    start, end = sorted((min(one, len(whole)), min(other, len(whole))))
+    assert b"".join(multipart.write_range(BOUNDARY, parts, start, end)) == whole[start:end]
+    assert sum(read) <= end - start

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicomweb.errors import InvalidAddress
-from dicomweb.params import FUZZY_WARNING, check_uid, find_attribute, parse_fields, parse_search
+from dicomweb.params import find_attribute, parse_fields, parse_search
 from pacs.errors import InvalidQuery
 from pacs.model import Level
 from pacs.query import AnyOf, Equals, InRange, IsEmpty, Wildcard
@@ -156,15 +155,11 @@ def test_matched_attributes_are_returned():
     assert search("PatientAge=054Y&InstitutionName=&StudyDescription=x*").included_tags == {"00081030", "00080080"}
 
 
-def test_fuzzy_matching_is_answered_with_the_standards_warning():
-    assert search("fuzzymatching=true").warnings == (FUZZY_WARNING,)
-    assert search("fuzzymatching=false").warnings == ()
-
-
-@pytest.mark.parametrize("uid", ["", "1.2.x", "1" * 65, "..%2F", "1.2\n", "a"])
-def test_malformed_uids_of_addresses_are_refused(uid):
-    with pytest.raises(InvalidAddress):
-        check_uid(uid)
+def test_fuzzy_matching_is_asked_for_and_warns_of_nothing():
+    assert search("fuzzymatching=true").query.is_fuzzy
+    assert search("fuzzymatching=true").warnings == ()
+    assert not search("fuzzymatching=false").query.is_fuzzy
+    assert not search("").query.is_fuzzy
 
 
 @given(

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from dicomweb import ohif
 from dicomweb.ohif import MARKER, VERSION, ViewerUnavailable, fetch_viewer, is_current, unpack
 from dicomweb.viewer import build_config, create_viewer
+from pacs.imaging.syntaxes import lookup
 
 INLINE = "window.PUBLIC_URL='/'"
 INDEX = f"<!doctype html><script>{INLINE}</script><script defer src='/app.bundle.0123456789abcdef.js'></script>"
@@ -138,7 +139,8 @@ def directives(answer: httpx.Response) -> dict[str, list[str]]:
 
 def test_page_may_run_its_own_inline_scripts_and_no_others(client: Client):
     digest = base64.b64encode(hashlib.sha256(INLINE.encode()).digest()).decode()
-    assert directives(client.get("/"))["script-src"] == ["'self'", "'wasm-unsafe-eval'", f"'sha256-{digest}'"]
+    sources = directives(client.get("/"))["script-src"]
+    assert sources == ["'self'", "'wasm-unsafe-eval'", "'unsafe-eval'", f"'sha256-{digest}'"]
 
 
 def test_policy_names_no_other_host(client: Client):
@@ -150,12 +152,20 @@ def test_policy_names_no_other_host(client: Client):
 def test_config_makes_this_archive_the_only_source(client: Client):
     text = client.get("/app-config.js").text
     assert text == build_config()
-    assert "http" not in text
+    assert "://" not in text
     config, _, tail = text.removeprefix("window.config = ").partition(";\n")
     (source,) = json.loads(config)["dataSources"]
     assert source["configuration"]["imageRendering"] == "wadors"
-    assert source["configuration"]["supportsFuzzyMatching"] is False
+    assert source["configuration"]["supportsFuzzyMatching"] is True
     assert 'window.location.origin + "/dicom-web"' in tail
+
+
+def test_config_asks_for_progressive_frames_first_and_uncompressed_ones_before_anything_lossy():
+    config = json.loads(build_config().removeprefix("window.config = ").partition(";\n")[0])
+    asked = config["dataSources"][0]["configuration"]["acceptHeader"]
+    syntaxes = [parameter.split("=")[1] for _, _, parameter in (one.split("; ") for one in asked)]
+    assert syntaxes[:2] == ["1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.1"]
+    assert not any(lookup(syntax).is_lossless for syntax in syntaxes[2:])
 
 
 @pytest.mark.parametrize("nothing", [None, "absent"])

@@ -75,3 +75,10 @@ def test_printed_settings_hide_every_secret(tmp_path):
     assert secret not in printed
     assert "db.example/pacs" in printed
     assert secret not in repr(settings)
+
+
+def test_origins_of_pages_come_from_the_environment_separated_by_commas(tmp_path):
+    one, two = "https://viewer.example", "https://reading.example"
+    given = load(tmp_path, environment={"PACS_HTTP__CORS_ORIGINS": f"{one}, {two}"})
+    listed = load(tmp_path, f"[http]\ncors_origins = ['{one}', '{two}']")
+    assert given.http.cors_origins == listed.http.cors_origins == (one, two)

@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from sqlalchemy import text
 
-from pacs.access import LOCAL, Principal
+from pacs.access import LOCAL, Permission, Principal
 from pacs.correction import CorrectionKind, Keep, PatientKey
 from pacs.errors import (
     CannotCorrect,
@@ -25,9 +25,19 @@ from pacs.query import Equals, Query
 from pacs.tags import text_of
 from tests.builders import as_part10, build_ct, build_series, new_uid
 
-WHO = Principal("technician")
+WHO = Principal("technician", frozenset({Permission.DELETE}))
 WHY = "Wrong patient chosen at the modality"
-TABLES = ("patient", "study", "series", "instance", "instance_header", "person_name", "request_attribute", "conflict")
+TABLES = (
+    "patient",
+    "study",
+    "series",
+    "instance",
+    "instance_header",
+    "person_name",
+    "person_name_sound",
+    "request_attribute",
+    "conflict",
+)
 
 
 def store(parts, dataset, **origin):

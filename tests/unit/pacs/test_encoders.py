@@ -1,5 +1,7 @@
 """Encoded frames come back bit for bit, in the form their syntax prescribes, or the syntax is not used at all."""
 
+from dataclasses import replace
+
 import imagecodecs
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ from pydicom.pixels.decoders.rle import _rle_decode_frame
 from pacs.errors import CorruptPixelData, UnsupportedTransferSyntax
 from pacs.imaging import syntaxes
 from pacs.imaging.codecs import PixelDescription, decode
-from pacs.imaging.encoders import ENCODABLE, encode
+from pacs.imaging.encoders import ENCODABLE, LOSSY, encode
+from tests.codestream import ct_slice, parse
 
-COUNTS_BITS = [uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL]
+TRANSFORMS_COLOUR = [uid.JPEG2000Lossless, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K]
+COUNTS_BITS = [uid.JPEGLosslessSV1, uid.JPEGLSLossless, *TRANSFORMS_COLOUR]
 KEEPS_ALL = [uid.RLELossless, syntaxes.DEFLATED_IMAGE_FRAME]
 EVERY = [*COUNTS_BITS, *KEEPS_ALL]
 
@@ -68,7 +72,7 @@ def test_every_bit_comes_back(syntax, facts):
     encoded = encode(syntax, array.tobytes(), description)
     decoded = decode(syntax, encoded.data, description)
     assert decoded.pixels == array.tobytes()
-    is_transformed = syntax in COUNTS_BITS[1:] and description.photometric_interpretation == "RGB"
+    is_transformed = syntax in TRANSFORMS_COLOUR and description.photometric_interpretation == "RGB"
     assert encoded.photometric_interpretation == (
         "YBR_RCT" if is_transformed else description.photometric_interpretation
     )
@@ -115,11 +119,59 @@ def test_other_containers_are_unsupported(syntax, facts):
         encode(syntax, b"\0" * 100, description)
 
 
-@pytest.mark.parametrize("syntax", [uid.JPEG2000, uid.JPEGBaseline8Bit, uid.HTJ2K, uid.ExplicitVRLittleEndian, "1.2"])
-def test_nothing_lossy_is_ever_made(syntax):
-    array, description = image()
+@pytest.mark.parametrize("syntax", [uid.JPEG2000, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.MPEG2MPML, "1.2"])
+def test_what_is_not_in_the_table_is_not_made(syntax):
+    array, description = image("u1", 8)
     with pytest.raises(UnsupportedTransferSyntax):
         encode(syntax, array.tobytes(), description)
+
+
+def gradient(samples=1, **facts):
+    """Return a smooth picture of eight bits, as JPEG likes them, and its description."""
+    slope = np.add.outer(np.arange(40), np.arange(70)).astype("u1")
+    array = slope if samples == 1 else np.stack([slope, slope[::-1], slope[:, ::-1]], axis=2)
+    _, description = image("u1", 8, samples=samples, shape=(40, 70), **facts)
+    return array, description
+
+
+@pytest.mark.parametrize(
+    ("facts", "becomes"),
+    [
+        ({}, "MONOCHROME2"),
+        ({"photometric_interpretation": "MONOCHROME1"}, "MONOCHROME1"),
+        ({"samples": 3}, "YBR_FULL_422"),
+        ({"samples": 3, "planar_configuration": 1}, "YBR_FULL_422"),
+    ],
+)
+def test_jpeg_is_near_to_what_it_was_made_of(facts, becomes):
+    """PS3.5 8.2.1; issue 4: JPEG baseline for 8 bit, lossy only if asked."""
+    array, description = gradient(**facts)
+    planar = description.planar_configuration
+    pixels = (array.transpose(2, 0, 1) if planar else array).tobytes()
+    encoded = encode(uid.JPEGBaseline8Bit, pixels, description)
+    assert encoded.photometric_interpretation == becomes
+    described = replace(description, photometric_interpretation=becomes)
+    decoded = np.frombuffer(decode(uid.JPEGBaseline8Bit, encoded.data, described).pixels, "u1").astype(int)
+    assert np.abs(decoded - np.frombuffer(pixels, "u1")).max() <= 6
+    assert len(encoded.data) < len(pixels) / 2
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"kind": "u2", "bits_stored": 12},
+        {"kind": "i1", "bits_stored": 8},
+        {"kind": "u1", "bits_stored": 8, "photometric_interpretation": "PALETTE COLOR"},
+        {"kind": "u1", "bits_stored": 8, "samples": 3, "photometric_interpretation": "YBR_FULL_422"},
+        {"kind": "u1", "bits_stored": 8, "samples": 3, "photometric_interpretation": "HSV"},
+        {"kind": "u4", "bits_stored": 32},
+    ],
+    ids=lambda facts: "-".join(map(str, facts.values())),
+)
+def test_what_loses_its_meaning_does_not_become_jpeg(facts):
+    array, description = image(**facts)
+    with pytest.raises(UnsupportedTransferSyntax):
+        encode(uid.JPEGBaseline8Bit, array.tobytes(), description)
 
 
 @pytest.mark.parametrize("length", [0, 153, 155])
@@ -173,6 +225,47 @@ def test_rpcl_has_a_thumbnail_resolution_first_and_tile_part_lengths(shape, leve
     assert b"\xff\x55" in data[: data.index(b"\xff\x90")]
 
 
+@pytest.mark.parametrize("syntax", [uid.HTJ2KLosslessRPCL, uid.HTJ2K], ids=name)
+@pytest.mark.parametrize("shape", [(512, 512), (300, 1000)])
+def test_codestream_says_where_every_resolution_ends(syntax, shape):
+    """Issue 4: RPCL order with tile-part lengths, so that a byte range gives a lower resolution (ISO 15444-1 A)."""
+    array, description = ct_slice(shape)
+    data = encode(syntax, array.tobytes(), description).data
+    stream = parse(data)
+    assert (stream.columns, stream.rows, stream.progression, stream.is_reversible) == (*shape[::-1], 2, True)
+    assert stream.tile_columns == shape[1]
+    assert stream.tile_rows == shape[0]
+    assert [part.index for part in stream.tile_parts] == list(range(stream.levels + 1))
+    assert {part.count for part in stream.tile_parts} == {stream.levels + 1}
+    assert stream.lengths == [part.length_bytes for part in stream.tile_parts]
+    assert stream.tile_parts[-1].end + 2 == len(data)
+
+
+@pytest.mark.parametrize("skipped", [1, 2, 3])
+def test_a_prefix_decodes_to_a_lower_resolution(skipped):
+    """Issue 4: a byte range gives a lower resolution, the same that the whole codestream has."""
+    array, description = ct_slice((512, 512))
+    data = encode(uid.HTJ2KLosslessRPCL, array.tobytes(), description).data
+    stream = parse(data)
+    prefix = data[: stream.tile_parts[stream.levels - skipped].end]
+    small = imagecodecs.htj2k_decode(prefix, skipres=skipped, resilient=True)
+    assert small.shape == (512 >> skipped, 512 >> skipped)
+    assert np.array_equal(small, imagecodecs.htj2k_decode(data, skipres=skipped))
+    # It is the picture, and not any picture: like the mean of the pixels that each of its own stands for.
+    size = 1 << skipped
+    means = array.reshape(512 // size, size, 512 // size, size).mean(axis=(1, 3))
+    assert np.corrcoef(small.ravel(), means.ravel())[0, 1] > 0.97
+    assert len(prefix) < len(data) * (0.4, 0.15, 0.06)[skipped - 1]
+
+
+def test_the_same_frame_gives_the_same_bytes():
+    """A strong entity tag says so."""
+    for syntax in [*EVERY, uid.JPEGBaseline8Bit]:
+        array, description = gradient()
+        assert len({encode(syntax, array.tobytes(), description).data for _ in range(3)}) == 1
+
+
 def test_what_the_table_promises_is_what_is_made():
-    promised = {syntax.uid for syntax in syntaxes.SYNTAXES.values() if syntax.can_encode and syntax.is_encapsulated}
-    assert promised == ENCODABLE
+    encapsulated = [syntax for syntax in syntaxes.SYNTAXES.values() if syntax.is_encapsulated]
+    assert {syntax.uid for syntax in encapsulated if syntax.can_encode} == ENCODABLE
+    assert {syntax.uid for syntax in encapsulated if syntax.can_encode_lossy} == LOSSY

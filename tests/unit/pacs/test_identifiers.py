@@ -169,7 +169,7 @@ def test_a_key_whose_value_cannot_be_read_is_never_a_key_without_a_value(element
         (b"", Agreement()),
         (b"\0\0", Agreement()),
         (b"\1", Agreement(relational=True)),
-        (b"\1\1\1\1\1\1\1\1\1", Agreement(True, True, True, True)),
+        (b"\1\1\1\1\1\1\1\1\1", Agreement(True, True, True, True, True)),
     ],
 )
 def test_what_is_answered_is_what_is_agreed(offered, agreed) -> None:

@@ -132,7 +132,12 @@ def test_the_issuer_is_the_senders_where_the_data_set_names_none():
         ({"NumberOfFrames": 12}, "NumberOfFrames", ["12", "1\\12"], ["1", '""']),
         ({"OperatorsName": {"Alphabetic": "Bénali^Amine"}}, "OperatorsName", ["BENALI*", "benali^amine"], ["amine"]),
         ({"ContentDate": "20240131"}, "ContentDate", ["20240131", "20240101-20240201", "-20250101"], ["20240201-"]),
-        ({"AcquisitionDateTime": "20240131120000"}, "AcquisitionDateTime", ["20240131*"], ["20240131"]),
+        (
+            {"AcquisitionDateTime": "20240131120000"},
+            "AcquisitionDateTime",
+            ["20240131*", "20240131", "202401-20240201", "20240131120000"],
+            ["20240201-", "2024013113"],
+        ),
         ({"Rows": 512}, "Rows", ["512"], ["256"]),
         ({"ImageComments": "a.b"}, "ImageComments", ["a.b", "a?b"], ["aXb", "A.B"]),
     ],

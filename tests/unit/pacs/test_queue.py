@@ -104,6 +104,24 @@ def test_who_lost_the_lease_can_say_nothing_of_the_job(database):
     assert (job.state, job.problem, job.due_at) == (JobState.WAITING, "", NOW + 2 * LEASE)
 
 
+def test_a_forgotten_job_leaves_nothing_and_can_be_listed_again(database):
+    add(database, "x")
+    write(database, queue.forget, *claim(database))
+    assert listed(database) == []
+    add(database, "x")
+    assert keys(claim(database)) == ["x"]
+
+
+def test_a_job_listed_anew_or_claimed_by_another_is_not_forgotten(database):
+    add(database, "x", "y", version=1)
+    jobs = claim(database)
+    add(database, "x", version=2, now=NOW + timedelta(seconds=1))
+    claim(database, now=NOW + LEASE, limit=2)
+    for held in jobs:
+        write(database, queue.forget, held)
+    assert sorted(job.key for job in listed(database)) == ["x", "y"]
+
+
 def test_a_job_listed_anew_while_it_is_done_is_done_again(database):
     add(database, "x", version=1)
     jobs = claim(database)

@@ -10,7 +10,8 @@ from pacs.errors import CorruptPixelData, NotAcceptable
 from pacs.imaging.codecs import DecodedFrame
 from pacs.imaging.colour import expand_segments
 from pacs.imaging.grayscale import Lut, Shape, Window
-from pacs.imaging.picture import GIF, JPEG, PNG, Appearance, Viewport, encode, encode_animation, fit
+from pacs.imaging.labels import LABEL_MAP, lab_to_rgb
+from pacs.imaging.picture import GIF, JPEG, PNG, Appearance, Viewport, encode, encode_animation, fit, to_image
 from pacs.imaging.render import ImageSource, render_frame
 from pacs.tags import tag_of, vr_of
 
@@ -302,57 +303,89 @@ def test_region_outside_the_image_is_refused():
 @pytest.mark.parametrize("media_type", [JPEG, PNG, GIF])
 @pytest.mark.parametrize("shape", [(4, 6), (4, 6, 3)])
 def test_file_is_what_its_media_type_says(media_type, shape):
-    with Image.open(io.BytesIO(encode(np.full(shape, 77, np.uint8), Appearance(media_type)))) as picture:
+    with Image.open(io.BytesIO(encode(to_image(np.full(shape, 77, np.uint8)), Appearance(media_type)))) as picture:
         assert (picture.get_format_mimetype(), picture.size) == (media_type, (6, 4))
         assert picture.convert("L").getpixel((3, 2)) == pytest.approx(77, abs=1)
 
 
 def test_lower_quality_is_fewer_bytes():
     noise = np.random.default_rng(1).integers(0, 255, (64, 64), np.uint8)
-    low, high = (len(encode(noise, Appearance(quality=quality))) for quality in (10, 95))
+    low, high = (len(encode(to_image(noise), Appearance(quality=quality))) for quality in (10, 95))
     assert low < high / 2
 
 
-def test_animation_has_every_frame():
-    frames = [np.full((4, 4), level, np.uint8) for level in (0, 100, 200)]
-    with Image.open(io.BytesIO(encode_animation(frames, Appearance(GIF), 33.3))) as picture:
-        assert (picture.n_frames, picture.info["duration"], picture.info["loop"]) == (3, 30, 0)
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 3)], ids=["gray", "colour"])
+def test_animation_shows_every_frame_as_it_is(shape):
+    frames = [np.full(shape, 40 * number, np.uint8) for number in range(6)]
+    with Image.open(io.BytesIO(encode_animation(map(to_image, frames), 33.3))) as picture:
+        assert picture.n_frames == 6
+        assert picture.info["duration"] == 30
+        assert picture.info["loop"] == 0
+        for number, frame in enumerate(frames):
+            picture.seek(number)
+            shown = np.asarray(picture.convert("RGB")).astype(int)
+            assert np.abs(shown - (frame if frame.ndim == 3 else frame[..., None])).max() <= 4
+
+
+def test_frames_of_an_animation_have_palettes_of_their_own():
+    colours = np.random.default_rng(1).integers(0, 256, (3, 2, 60, 3), dtype=np.uint8)
+    with Image.open(io.BytesIO(encode_animation(map(to_image, colours), 100))) as picture:
+        for number, frame in enumerate(colours):
+            picture.seek(number)
+            assert np.abs(np.asarray(picture.convert("RGB")).astype(int) - frame).max() <= 8
+
+
+def test_browsers_are_not_asked_to_be_faster_than_they_are():
+    frames = [Image.new("L", (2, 2)), Image.new("L", (2, 2), 9)]
+    with Image.open(io.BytesIO(encode_animation(frames, 1))) as picture:
+        assert picture.info["duration"] == 20
 
 
 def test_animation_without_end_is_refused():
     def endless():
         while True:
-            yield np.zeros((4096, 4096), np.uint8)
+            yield Image.new("L", (2048, 2048))
 
     with pytest.raises(NotAcceptable, match="too many"):
-        encode_animation(endless(), Appearance(GIF), None)
+        encode_animation(endless(), 100)
 
 
-@pytest.mark.parametrize(
-    "keywords",
-    [
-        {"RescaleSlope": 1e308, "RescaleIntercept": 1e308},
-        {"RescaleSlope": "x", "WindowCenter": None, "WindowWidth": "y"},
-        {"WindowCenter": 40, "WindowWidth": 0},
-        {"VOILUTSequence": None},
-        {"VOILUTSequence": attributes(LUTDescriptor=[9, 0, 16], LUTData=[1, 2])},
-        {"VOILUTSequence": attributes(LUTDescriptor=[None], LUTData=[1])},
-        {"ModalityLUTSequence": attributes(LUTDescriptor=[2, 0, 99], LUTData=[1, 2])},
-        {"PerFrameFunctionalGroupsSequence": [None]},
-        {"PixelPaddingValue": "?"},
-    ],
-)
-def test_nonsense_beside_the_pixels_is_passed_over(keywords):
-    (row,) = render(image(**keywords), u16(0, 1, 2, 3))
-    assert len(row) == 4
+def palettes(first, *entries):
+    """Return three like tables of 8 bits."""
+    tables = {}
+    for colour, shift in (("Red", 0), ("Green", 1), ("Blue", 2)):
+        tables[f"{colour}PaletteColorLookupTableDescriptor"] = [len(entries), first, 8]
+        tables[f"{colour}PaletteColorLookupTableData"] = [entry + shift for entry in entries]
+    return tables
 
 
-def test_functional_groups_that_are_no_sequences_are_passed_over():
-    header = image(SharedFunctionalGroupsSequence=[7], PerFrameFunctionalGroupsSequence=["x"])
-    assert render(header, u16(0, 1, 2, 3)) == [[0, 85, 170, 255]]
-    header = image(SharedFunctionalGroupsSequence=attributes(FrameVOILUTSequence=5))
-    assert render(header, u16(0, 1, 2, 3)) == [[0, 85, 170, 255]]
+# PS3.3 C.7.6.23: stored values from the palette's first one on are coloured, those below it are gray.
+@pytest.mark.parametrize("presentation", ["COLOR", "MIXED"])
+def test_supplemental_palette_colours_the_values_it_has(presentation):
+    header = image(bits=8, PixelPresentation=presentation, **palettes(100, 10, 20, 30))
+    assert render(header, bytes([50, 99, 100, 102])) == [[[50] * 3, [99] * 3, [10, 11, 12], [30, 31, 32]]]
 
 
-def test_table_that_begins_beyond_all_values_is_looked_up():
-    assert Lut(10**300, u16(10, 20), 8).look_up(np.arange(3)).tolist() == [10, 10, 10]
+def test_palette_that_supplements_nothing_is_passed_over():
+    header = image(bits=8, PixelPresentation="MONOCHROME", **palettes(100, 10, 20, 30))
+    assert render(header, bytes([50, 99, 100, 102])) == [[50, 99, 100, 102]]
+
+
+def test_labels_are_shown_in_their_recommended_colours():
+    segment = attributes(SegmentNumber=2, RecommendedDisplayCIELabValue=[35579, 53664, 50858])
+    header = image(bits=8, SOPClassUID=LABEL_MAP, SegmentSequence=[segment])
+    background, other, recommended, another = render(header, bytes([0, 1, 2, 3]))[0]
+    assert background == [0, 0, 0]
+    assert recommended == pytest.approx([255, 0, 0], abs=3)  # L* 54.29, a* 80.81, b* 69.89 under D50
+    assert len({tuple(colour) for colour in (other, recommended, another)}) == 3
+    assert min(max(other), max(another)) == 255
+
+
+def test_label_that_pads_is_black():
+    header = image(bits=8, SOPClassUID=LABEL_MAP, PixelPaddingValue=255)
+    assert render(header, bytes([0, 255, 1, 255]))[0][1] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("lab", "rgb"), [([65535, 32896, 32896], 255), ([0, 32896, 32896], 0), ([-1, 2, "x"], 0)])
+def test_cielab_becomes_srgb(lab, rgb):
+    assert lab_to_rgb(lab) == pytest.approx((rgb, rgb, rgb), abs=1)

@@ -35,6 +35,7 @@ DUMPS = {
     "instance": "SELECT series_instance_uid, instance.* FROM instance JOIN series ON series.id = series_row_id",
     "header": "SELECT sop_instance_uid, h.* FROM instance_header h JOIN instance ON instance.id = instance_row_id",
     "name": "SELECT study_instance_uid, n.* FROM person_name n JOIN study ON study.id = study_row_id",
+    "sound": "SELECT study_instance_uid, s.* FROM person_name_sound s JOIN study ON study.id = study_row_id",
     "corrected": """SELECT study_instance_uid, identity, c.correction_id FROM corrected_study c
         JOIN study ON study.id = study_row_id JOIN patient ON patient.id = received_patient_row_id""",
     "conflict": "SELECT * FROM conflict",

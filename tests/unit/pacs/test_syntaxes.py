@@ -55,7 +55,14 @@ def test_every_current_syntax_with_pixels_is_accepted():
 
 
 def test_what_can_be_encoded_is_lossless_and_can_be_decoded():
-    assert all(syntax.is_lossless and syntax.can_decode for syntax in SYNTAXES.values() if syntax.can_encode)
+    """RULES.md: lossy only for rendered and for frames; HTJ2K may hold reversible codestreams (PS3.5 10.18)."""
+    made = [syntax for syntax in SYNTAXES.values() if syntax.can_encode]
+    assert all(syntax.can_decode for syntax in made)
+    assert {syntax.uid for syntax in made if not syntax.is_lossless} == {syntaxes.HTJ2K}
+    with_loss = [syntax for syntax in SYNTAXES.values() if syntax.can_encode_lossy]
+    assert [(syntax.uid, syntax.can_encode, syntax.can_decode) for syntax in with_loss] == [
+        (syntaxes.JPEG_BASELINE, False, True)
+    ]
 
 
 def test_unknown_syntax_is_encapsulated_explicit_little_endian():

@@ -1,6 +1,7 @@
 """A re-encoded instance says the same as the stored one, to a reader that is not ours, in every syntax we write."""
 
 import io
+import os
 import shutil
 import subprocess
 import zlib
@@ -272,12 +273,14 @@ def test_frames_are_encapsulated_with_an_offset_table(source_syntax, syntax):
     assert np.array_equal(pixels_of(after), arrays)
 
 
-DCMTK = {uid.JPEGLSLossless: "dcmdjpls", uid.RLELossless: "dcmdrle"}
+DCMTK = {uid.JPEGLosslessSV1: "dcmdjpeg", uid.JPEGLSLossless: "dcmdjpls", uid.RLELossless: "dcmdrle"}
 
 
 @pytest.mark.parametrize("name", ["ct-head", "us-cine"])
 @pytest.mark.parametrize("syntax", DCMTK, ids=lambda syntax: syntax.keyword)
-@pytest.mark.skipif(not all(map(shutil.which, DCMTK.values())), reason="DCMTK is not installed")
+@pytest.mark.skipif(
+    not all(map(shutil.which, DCMTK.values())) and os.environ.get("CI") != "true", reason="DCMTK is not installed"
+)
 def test_dcmtk_reads_what_we_encode(tmp_path, syntax, name):
     """Issue 3: DCMTK as a real peer."""
     data = min((SAMPLE_DATA / name).iterdir()).read_bytes()
@@ -316,6 +319,7 @@ def test_colour_says_what_became_of_it():
         uid.JPEG2000Lossless: ("YBR_RCT", 0),
         uid.HTJ2KLossless: ("YBR_RCT", 0),
         uid.HTJ2KLosslessRPCL: ("YBR_RCT", 0),
+        uid.HTJ2K: ("YBR_RCT", 0),
         uid.RLELossless: ("RGB", 1),
         NOT_IN_PYDICOM: ("RGB", 1),
     }

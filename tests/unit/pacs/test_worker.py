@@ -62,6 +62,17 @@ class Recorder:
         return finish_all(jobs)
 
 
+def test_what_leaves_no_receipt_is_gone_once_it_is_done(database):
+    add(database, "x", "bad")
+
+    def task(jobs):
+        for job in jobs:
+            yield Failed(job, "no", is_final=True) if job.key == "bad" else Finished(job, leaves_receipt=False)
+
+    assert take_turn(database, task)
+    assert states(database) == {"bad": JobState.DEAD}
+
+
 def test_finished_jobs_leave_a_receipt(database):
     add(database, "x")
     assert take_turn(database, finish_all)

@@ -1,0 +1,73 @@
+"""A table as a log: appended in the transaction that makes what it tells of, read in commit order.
+
+SQLite has one writer at a time, so that its numbers are in commit order. PostgreSQL hands out numbers in the order of
+asking: a row is shown only when every transaction as old as its own has ended, and the writing transaction comes first
+in the cursor. Whoever follows a log therefore never passes a row that appears behind it later.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Row,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    func,
+    insert,
+    literal,
+    select,
+    tuple_,
+)
+
+from pacs.model import Cursor
+
+_TRANSACTION = cast(cast(func.pg_current_xact_id(), Text), BigInteger)
+_OLDEST_RUNNING = cast(cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Text), BigInteger)
+
+
+class OrderedLog:
+    """The log in ``table``, whose columns ``partition_id``, ``transaction_id`` and ``sequence`` order it."""
+
+    def __init__(self, table: Table) -> None:
+        order = (table.c.transaction_id, table.c.sequence)
+        in_partition = table.c.partition_id == bindparam("partition_id")
+        is_shown = table.c.transaction_id < _OLDEST_RUNNING
+        is_after = tuple_(*order) > tuple_(
+            bindparam("transaction_id", type_=BigInteger), bindparam("sequence", type_=BigInteger)
+        )
+        after = select(table).where(in_partition, is_after).order_by(*order).limit(bindparam("limit"))
+        last = select(*order).where(in_partition).order_by(*(column.desc() for column in order)).limit(1)
+        self._append = {
+            "sqlite": insert(table).values(transaction_id=literal(0)),
+            "postgresql": insert(table).values(transaction_id=_TRANSACTION),
+        }
+        self._read = {"sqlite": after, "postgresql": after.where(is_shown)}
+        self._end = {"sqlite": last, "postgresql": last.where(is_shown)}
+
+    def append(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append rows, at least one; they show when the caller's transaction commits."""
+        connection.execute(self._append[connection.dialect.name], list(rows))
+
+    def read_after(
+        self, connection: Connection, partition_id: int, cursor: Cursor, limit: int
+    ) -> Iterable[tuple[Cursor, Row[Any]]]:
+        """Return at most ``limit`` rows after ``cursor`` in commit order, each with the cursor to resume at."""
+        found = connection.execute(
+            self._read[connection.dialect.name],
+            {
+                "partition_id": partition_id,
+                "transaction_id": cursor.transaction_id,
+                "sequence": cursor.sequence,
+                "limit": limit,
+            },
+        )
+        return ((Cursor(row.transaction_id, row.sequence), row) for row in found)
+
+    def read_end(self, connection: Connection, partition_id: int) -> Cursor:
+        """Return a cursor behind every row that shows, and before every one that will show later."""
+        row = connection.execute(self._end[connection.dialect.name], {"partition_id": partition_id}).first()
+        return Cursor(*row) if row else Cursor()

@@ -1,0 +1,427 @@
+"""OHIF in Chromium opens every displayable object there is, and shows what this archive renders of it.
+
+The objects are those of ``sample_data`` and, where it lies beside the project, of ``../shared/corpus``. Several files
+of the corpus carry the UIDs of another one (the same image in another transfer syntax): an archive shows one of them,
+so the others get new UIDs first. A folder is one test: its studies are opened together, images in one page, everything
+else in a page of its own. ``PACS_SCREENSHOTS=folder`` keeps a picture of everything that was shown.
+"""
+
+import hashlib
+import io
+import os
+import re
+import subprocess
+import sys
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+import httpx
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser
+from playwright.sync_api import Error as PlaywrightError
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID
+
+from tests.browser.conftest import PROJECT
+from tests.browser.viewing import PATIENCE_SECONDS, DisplaySet, Session, likeness, spread
+from tests.scenarios.process import ArchiveProcess, serving
+
+T = TypeVar("T")
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+ROOTS = [root for root in (PROJECT / "sample_data", PROJECT.parent / "shared" / "corpus") if root.is_dir()]
+FOLDERS = sorted(
+    f"{root.name}/{folder.name}" for root in ROOTS for folder in root.iterdir() if any(folder.rglob("*.dcm"))
+)
+STUDIES_A_PAGE = 12
+FRAMES_A_STACK = 16
+"""More are sampled evenly, the first and the last among them."""
+ALIKE = 0.95
+LOOK_SECONDS = 30
+VISIBLE = 8.0
+COLOURED_PIXELS = 20
+PIXELS = frozenset({"7FE00008", "7FE00009", "7FE00010"})
+SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+
+SEEN_BEFORE = """
+  localStorage.setItem("shownTours", JSON.stringify(["basicViewerTour"]));
+  sessionStorage.setItem("investigationalUseDialog", "dismissed");
+"""
+"""Neither the tour of the tools nor the warning lies over the picture."""
+
+NO_PICTURE = {
+    "1.2.840.10008.5.1.4.1.1.6": "the viewer knows no retired SOP Class",
+    "1.2.840.10008.5.1.4.1.1.11.1": "a presentation state is no picture, and the viewer applies none",
+    "1.2.840.10008.5.1.4.1.1.67": "a real world value mapping is no picture",
+    "1.2.840.10008.5.1.4.1.1.88.59": "a key object selection is a list, for which the viewer has no viewport",
+    "1.2.840.10008.5.1.4.1.1.91.1": "bulk annotations are drawn by no viewport of this version",
+    "1.2.840.10008.5.1.4.1.1.481.5": "a plan is no picture",
+    "1.2.840.10008.5.1.4.1.1.481.8": "a plan is no picture",
+    "1.2.840.10008.5.1.4.39.1": "a colour palette belongs to no patient and is no picture",
+    "1.2.3.4.5.6.7.8.9": "nobody knows this SOP Class",
+}
+"""By SOP Class: the viewer itself says that it cannot show these, and the test holds it to that."""
+WITHOUT_PIXELS = (
+    *NO_PICTURE,
+    "1.2.840.10008.5.1.4.1.1.9.",
+    "1.2.840.10008.5.1.4.1.1.88.",
+    "1.2.840.10008.5.1.4.1.1.104.",
+    "1.2.840.10008.5.1.4.1.1.481.3",
+)
+"""How the UIDs of SOP Classes begin that are shown, or not, without pixel data: waveforms, reports, documents."""
+NOT_SHOWN = {
+    "corpus/seg/seg_image_cr_binary.dcm": "the viewer breaks on a segmentation of a projection: no Pixel Measures",
+    "corpus/sr/sr-example__seg.dcm": "the images it is of are not in the corpus",
+    "corpus/sr/sr-example__sr.dcm": "the images it measures are not in the corpus",
+    "corpus/pydicom/rtstruct.dcm": "it lacks the Contour Image Sequence (Type 1), so the viewer makes nothing of it",
+    **dict.fromkeys(
+        (
+            f"corpus/wsm/seg_image_sm_{name}.dcm"
+            for name in (
+                "control",
+                "control_labelmap",
+                "control_labelmap_palette_color",
+                "dots",
+                "dots_tiled_full",
+                "numbers",
+            )
+        ),
+        "the mode for slides has no segmentations, and no other mode shows slides",
+    ),
+    "corpus/video/mpeg2.dcm": "no browser plays MPEG-2, and the viewer takes it for a stack of images",
+}
+"""By file: what does not appear, and why. An entry that has become wrong fails the test."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file as the archive got it."""
+
+    name: str
+    path: Path
+    study: str
+    series: str
+    instance: str
+    sop_class: str
+    transfer_syntax: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    archive: ArchiveProcess
+    entries: dict[str, list[Entry]]
+    """By folder."""
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory, viewer_directory: Path) -> Iterator[Collection]:
+    scratch = tmp_path_factory.mktemp("corpus")
+    renamed = scratch / "renamed"
+    renamed.mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom, of files that are broken on purpose
+        entries = gather(renamed)
+    data_dir = scratch / "data"
+    command = [sys.executable, "-m", "pacs.cli.main", "import", "--data-dir", str(data_dir)]
+    subprocess.run([*command, *map(str, ROOTS), str(renamed)], check=False, stdout=subprocess.DEVNULL)
+    with serving(data_dir, PACS_HTTP__VIEWER_DIR=str(viewer_directory)) as archive:
+        yield Collection(
+            archive, {folder: [e for e in held if is_displayable(archive, e)] for folder, held in entries.items()}
+        )
+
+
+def gather(renamed: Path) -> dict[str, list[Entry]]:
+    """Return the files by folder; one whose SOP Instance UID came before is copied to ``renamed`` under new UIDs."""
+    entries: dict[str, list[Entry]] = defaultdict(list)
+    seen: set[str] = set()
+    for root in ROOTS:
+        for path in sorted(root.rglob("*.dcm")):
+            name = path.relative_to(root.parent).as_posix()
+            try:
+                header = pydicom.dcmread(path, stop_before_pixels=True)
+                if header.SOPInstanceUID in seen:
+                    header = rename(path, renamed / f"{len(seen):04}-{path.name}")
+            except (InvalidDicomError, AttributeError, ValueError, OSError):
+                continue  # what pydicom cannot read is no displayable object
+            seen.add(header.SOPInstanceUID)
+            uids = (header.get(keyword, "") for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"))
+            study, series, instance = map(str, uids)
+            syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
+            entry = Entry(name, path, study, series, instance, str(header.get("SOPClassUID", "")), syntax)
+            entries["/".join(name.split("/")[:2])].append(entry)
+    return entries
+
+
+def rename(path: Path, target: Path) -> pydicom.FileDataset:
+    """Write the object with UIDs made of its path: a study for all of one name, a series for each."""
+    dataset = pydicom.dcmread(path)
+    dataset.StudyInstanceUID = derive_uid(str(dataset.SOPInstanceUID))
+    dataset.SeriesInstanceUID = derive_uid(f"series {path.name}")
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = derive_uid(f"instance {path.name}")
+    dataset.save_as(target)
+    return dataset
+
+
+def derive_uid(text: str) -> UID:
+    return UID(f"2.25.{int.from_bytes(hashlib.sha256(text.encode()).digest()[:15])}")
+
+
+def is_displayable(archive: ArchiveProcess, entry: Entry) -> bool:
+    """Return whether the archive took it and it has something to show: pixels, or it is of a kind that needs none."""
+    if not (entry.study and entry.series):
+        return False
+    address = f"/studies/{entry.study}/series/{entry.series}/instances/{entry.instance}/metadata"
+    answer = httpx.get(archive.dicomweb + address, headers={"Accept": "application/dicom+json"}, timeout=60)
+    if answer.status_code != httpx.codes.OK:
+        return False
+    (metadata,) = answer.json()
+    return entry.sop_class.startswith(WITHOUT_PIXELS) or not PIXELS.isdisjoint(metadata)
+
+
+@pytest.fixture
+def open_page(chromium: Browser, collection: Collection) -> Iterator[Callable[[], Session]]:
+    contexts = []
+
+    def open_one() -> Session:
+        context = chromium.new_context(viewport={"width": 1000, "height": 700})
+        context.set_default_timeout(PATIENCE_SECONDS * 1000)
+        context.add_init_script(SEEN_BEFORE)
+        contexts.append(context)
+        return Session(context.new_page(), collection.archive.url)
+
+    yield open_one
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_displayable_object_is_shown_as_the_archive_renders_it(
+    collection: Collection, open_page: Callable[[], Session], folder: str
+):
+    looking = Looking(collection.archive, {entry.instance: entry for entry in collection.entries[folder]})
+    for mode, studies in plan_pages(list(looking.wanted.values())):
+        looking.look_through(open_page, mode, studies)
+    missing = {entry.name for entry in looking.wanted.values()} - looking.shown - NOT_SHOWN.keys()
+    assert not looking.problems, "\n".join(looking.problems)
+    assert not missing, "the viewer has no picture of " + ", ".join(sorted(missing))
+    assert not looking.shown & NOT_SHOWN.keys(), "no longer an exception"
+
+
+def plan_pages(entries: list[Entry]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the viewer's mode and the studies of one page after another."""
+    slides = {entry.study for entry in entries if entry.sop_class == SLIDE}
+    others = sorted({entry.study for entry in entries} - slides)
+    yield from (("microscopy", [study]) for study in sorted(slides))
+    for start in range(0, len(others), STUDIES_A_PAGE):
+        yield "viewer", others[start : start + STUDIES_A_PAGE]
+
+
+@dataclass
+class Looking:
+    """What one test wants to see, what it saw, and what was wrong."""
+
+    archive: ArchiveProcess
+    wanted: dict[str, Entry]
+    shown: set[str] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+
+    def look_through(self, open_page: Callable[[], Session], mode: str, studies: list[str]) -> None:
+        """Show everything wanted in these studies: images one after another, the rest in a page each."""
+        session = open_page()
+        apart: list[DisplaySet] = []
+        for display_set in session.open_viewer(studies, mode):
+            if not set(display_set.instances) & self.wanted.keys():
+                continue
+            if display_set.is_unsupported:
+                self._expect_no_picture(display_set)
+            elif display_set.handler == "stack":
+                self._look(session, display_set, self._see_stack)
+            elif mode == "microscopy" and display_set.handler.startswith("DicomMicroscopy"):
+                self._look(session, display_set, self._see_slide)
+            else:
+                apart.append(display_set)
+        self._take_complaints(session)
+        for known in apart:
+            self._look_apart(open_page(), known)
+
+    def _look_apart(self, session: Session, known: DisplaySet) -> None:
+        found = session.open_viewer([known.study])
+        same = [one for one in found if one.series == known.series and one.instances == known.instances]
+        see = self._SEE.get(known.handler)
+        if not same or see is None:
+            self.problems.append(f"{self._names(known)}: nobody knows how {known.handler} looks")
+            return
+        self._look(session, same[0], partial(see, self))
+        self._take_complaints(session)
+
+    def _look(self, session: Session, display_set: DisplaySet, see: Callable[[Session, DisplaySet], str]) -> None:
+        if all(self.wanted[uid].name in NOT_SHOWN for uid in display_set.instances if uid in self.wanted):
+            return
+        try:
+            session.show(display_set)
+            problem = see(session, display_set)
+        except PlaywrightError as error:
+            problem = error.message.splitlines()[0]
+        except httpx.HTTPStatusError as error:
+            problem = f"rendering answers {error.response.status_code}"
+        if problem:
+            self.problems.append(f"{self._names(display_set)}: {problem}")
+        else:
+            self.shown |= {self.wanted[uid].name for uid in display_set.instances if uid in self.wanted}
+        if folder := os.environ.get("PACS_SCREENSHOTS"):
+            name = self._names(display_set).replace("/", "-")[:80]
+            session.page.screenshot(path=Path(folder) / f"{'BAD-' if problem else ''}{name}.png")
+
+    def _see_stack(self, session: Session, display_set: DisplaySet) -> str:
+        """Scroll through it; every frame must look as the archive renders it."""
+        # A viewport is made anew for it: nothing may be asked of it before it shows the first of its frames.
+        first = wait_for(
+            session.read_canvas, lambda seen: seen is not None and names_any(seen[0], display_set.instances)
+        )
+        addresses = session.image_ids()
+        if first is None or not addresses or not names_any(addresses[0], display_set.instances):
+            return "the viewport does not take it"
+        if len(addresses) > FRAMES_A_STACK:
+            addresses_at = [round(k * (len(addresses) - 1) / (FRAMES_A_STACK - 1)) for k in range(FRAMES_A_STACK)]
+        else:
+            addresses_at = list(range(len(addresses)))
+        for index in addresses_at:
+            address = addresses[index].removeprefix("wadors:")
+            if not any(uid in self.wanted and self.wanted[uid].name not in NOT_SHOWN for uid in address.split("/")):
+                continue
+            expected = self._render(address)
+            if len(addresses) > 1:
+                session.step_to(index)
+            best = wait_for(partial(compare, session, address, expected), lambda alike: alike >= ALIKE)
+            if best < ALIKE:
+                return f"frame {index + 1} is not what is rendered: {best:.3f}"
+        return ""
+
+    def _see_canvas(self, session: Session, display_set: DisplaySet) -> str:
+        del display_set
+        pane = session.page.locator(".viewport-wrapper, [data-cy=viewport-pane]").first
+        seen = wait_for(lambda: spread(Image.open(io.BytesIO(pane.screenshot()))), lambda value: value >= VISIBLE)
+        return "" if seen >= VISIBLE else "nothing is drawn"
+
+    def _see_slide(self, session: Session, display_set: DisplaySet) -> str:
+        """Something is drawn right of the middle: the slide, for the overview and the spinner lie elsewhere."""
+        del display_set
+        pane = session.page.locator(".ol-viewport").first
+        seen = wait_for(lambda: spread(right_half(pane.screenshot())), lambda value: value >= VISIBLE)
+        return "" if seen >= VISIBLE else "no slide is drawn"
+
+    def _see_overlay(self, session: Session, display_set: DisplaySet) -> str:
+        """A segmentation or structure set: it is loaded, and something on the grey image has a colour."""
+        seen = wait_for(partial(colours, session, display_set), lambda count: count >= COLOURED_PIXELS)
+        return "" if seen >= COLOURED_PIXELS else "no colour is laid over the image"
+
+    def _see_document(self, session: Session, display_set: DisplaySet) -> str:
+        source = session.page.locator("object[data^='blob:']").get_attribute("data")
+        head = session.page.evaluate("async (url) => (await (await fetch(url)).text()).slice(0, 5)", source)
+        return self._see_canvas(session, display_set) if head == "%PDF-" else "no PDF is embedded"
+
+    def _see_report(self, session: Session, display_set: DisplaySet) -> str:
+        """The words of the report stand on the page."""
+        (entry,) = (self.wanted[uid] for uid in display_set.instances if uid in self.wanted)
+        words = read_words(entry.path)
+        body = session.page.locator("[data-cy=viewport-grid]")
+        seen = wait_for(lambda: sum(word in body.inner_text() for word in words), lambda count: count == len(words))
+        return "" if seen == len(words) else f"{seen} of {len(words)} words of the report are shown"
+
+    def _see_measurement(self, session: Session, display_set: DisplaySet) -> str:
+        """A report that measures is drawn on the image it measures, with words beside the drawing."""
+        del display_set
+        words = session.page.locator("svg.svg-layer text")
+        return "" if wait_for(words.count, bool) else "no measurement is drawn"
+
+    _SEE: ClassVar = {
+        "dicom-seg": _see_overlay,
+        "dicom-rt": _see_overlay,
+        "dicom-pdf": _see_document,
+        "dicom-sr": _see_report,
+        "dicom-sr-3d": _see_measurement,
+        "dicom-video": _see_canvas,
+        "DicomEcgSopClassHandler": _see_canvas,
+    }
+
+    def _render(self, address: str) -> Image.Image:
+        answer = httpx.get(f"{address}/rendered", headers={"Accept": "image/png"}, timeout=60)
+        return Image.open(io.BytesIO(answer.raise_for_status().content)).convert("RGB")
+
+    def _expect_no_picture(self, display_set: DisplaySet) -> None:
+        for uid in display_set.instances:
+            if (entry := self.wanted.get(uid)) is None:
+                continue
+            if entry.sop_class in NO_PICTURE:
+                self.shown.add(entry.name)
+            elif entry.name not in NOT_SHOWN:
+                self.problems.append(f"{entry.name}: the viewer has no viewport for {entry.sop_class}")
+
+    def _take_complaints(self, session: Session) -> None:
+        """Note what the page complained of, but for what has its reason in a table, or another test looks at."""
+        expected = {uid for uid, entry in self.wanted.items() if entry.name not in NOT_SHOWN}
+        for line in session.complaints:
+            named = set(re.findall(r"/instances/([0-9.]+)", line))
+            if not named or named & expected:
+                self.problems.append(line)
+
+    def _names(self, display_set: DisplaySet) -> str:
+        names = sorted(self.wanted[uid].name for uid in display_set.instances if uid in self.wanted)
+        return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def right_half(screenshot: bytes) -> Image.Image:
+    picture = Image.open(io.BytesIO(screenshot))
+    return picture.crop((picture.width * 55 // 100, 0, picture.width, picture.height * 3 // 4))
+
+
+def compare(session: Session, address: str, expected: Image.Image) -> float:
+    """Return how alike the canvas is to the picture; less than 0 while it shows another frame, or none."""
+    seen = session.read_canvas()
+    if seen is None or seen[0].removeprefix("wadors:") != address:
+        return -1.0
+    return likeness(seen[1], expected)
+
+
+def colours(session: Session, display_set: DisplaySet) -> int:
+    """Return how many pixels of the canvas are no grey, once the viewer holds the segmentation; else 0."""
+    del display_set
+    seen = session.read_canvas()
+    if seen is None:
+        return 0
+    pixels = np.asarray(seen[1], dtype=np.int16)
+    return int(((pixels.max(axis=2) - pixels.min(axis=2)) > 24).sum())
+
+
+def read_words(path: Path) -> set[str]:
+    """Return what a report says below its title: texts, the meanings of codes, and numbers."""
+    report = pydicom.dcmread(path, stop_before_pixels=True)
+    words = set()
+    for content in report.ContentSequence:
+        words.add(content.get("TextValue", ""))
+        words |= {code.CodeMeaning for code in content.get("ConceptCodeSequence", ())}
+    return {" ".join(word.split()) for word in words if word.strip()}
+
+
+def names_any(address: str, uids: Iterable[str]) -> bool:
+    return any(f"/{uid}/" in address for uid in uids)
+
+
+def wait_for(look: Callable[[], T], is_good: Callable[[T], bool]) -> T:
+    """Return what is seen as soon as it is good, or what is seen when patience ends."""
+    deadline = time.monotonic() + LOOK_SECONDS
+    while True:
+        seen = look()
+        if is_good(seen) or time.monotonic() > deadline:
+            return seen
+        time.sleep(0.1)
