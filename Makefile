@@ -29,7 +29,7 @@ test: lint types
 	$(BIN)/pytest -m browser
 
 unit: $(VENV)/developing
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest -n 2 --dist loadfile tests/unit
 
 lint: $(VENV)/developing
 	$(BIN)/ruff check .

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from dicomweb import (
@@ -101,17 +101,38 @@ def create_app(
     )
     errors.install(app)
     workitems.install(app, context)
-    services = [family.build_router(context) for family in (stow, qido, wado, rendered, delete)]
-    services += [wado_uri.build_router(context), capabilities.build_router(context)]
-    services += [family.build_router(context, cors_origins) for family in (workitems, workitem_events)]
-    besides = [beside.build_router(context) for beside in (worklist, corrections, withheld, queue)]
-    besides += [changes.build_router(context, waiters or Waiters()), admin.build_router(is_ready)]
-    for router in (*services, *besides):
+    services = _build_services(context, cors_origins)
+    routers = [*services, *_build_besides(context, is_ready, waiters or Waiters())]
+    for router in routers:
         app.include_router(router)
-    routes = [route for router in (*services, *besides) for route in router.routes]
     unrouted = Unrouted([route for router in services for route in router.routes])
     app.router.routes.append(Route(context.root + "/{rest:path}", unrouted, include_in_schema=False))
     app.router.routes.append(WebSocketRoute("/{rest:path}", workitem_events.refuse))
+    _surround(app, [route for router in routers for route in router.routes], cors_origins)
+    if viewer is not None:
+        app.mount("/", viewer, name="viewer")
+    return app
+
+
+def _build_services(context: Context, cors_origins: Sequence[str]) -> list[APIRouter]:
+    """Return the transactions of PS3.18, and the one that it lacks."""
+    return [
+        *(family.build_router(context) for family in (stow, qido, wado, rendered, delete, wado_uri, capabilities)),
+        *(family.build_router(context, cors_origins) for family in (workitems, workitem_events)),
+    ]
+
+
+def _build_besides(context: Context, is_ready: Callable[[], dict[str, bool]], waiters: Waiters) -> list[APIRouter]:
+    """Return what is plain JSON, for DICOM has no service for it."""
+    return [
+        *(beside.build_router(context) for beside in (worklist, corrections, withheld, queue)),
+        changes.build_router(context, waiters),
+        admin.build_router(is_ready),
+    ]
+
+
+def _surround(app: FastAPI, routes: Sequence[BaseRoute], cors_origins: Sequence[str]) -> None:
+    """Put around the application what every request passes; what is added last is the outermost."""
     app.add_middleware(CompressJson)
     app.add_middleware(HeadAsGet)
     app.add_middleware(NoSniffing)
@@ -124,6 +145,3 @@ def create_app(
             allow_headers=_ALLOWED_HEADERS,
             expose_headers=list(_EXPOSED_HEADERS),
         )
-    if viewer is not None:
-        app.mount("/", viewer, name="viewer")
-    return app

@@ -1,4 +1,4 @@
-"""Validators, conditions and byte ranges (RFC 9110 8.8, 13, 14) and the one content coding, gzip.
+"""Validators, conditions and byte ranges (RFC 9110 8.8, 13, 14) and the choice of a content coding.
 
 An entity tag is made of the state of the index that an answer is made of, and of everything in the request that shapes
 it. It is strong where the bytes are those in the store, or text made of them by one rule; where a codec or a rewritten
@@ -33,6 +33,10 @@ that replaces an instance could otherwise be shown with the pixels of the one be
 
 MAX_TAGS_LENGTH = 16 * 1024
 
+CODINGS = ("br", "gzip")
+"""Content codings, the one that makes text smallest first."""
+
+_ALIASES = {"x-gzip": "gzip"}
 _VERSION = version("pacs")
 _TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
@@ -127,15 +131,21 @@ def choose_range(headers: Headers, tag: str, length_bytes: int) -> tuple[int, in
     return min(start, length_bytes), min(last + 1, length_bytes)
 
 
-def accepts_gzip(fields: Iterable[str]) -> bool:
-    """Whether Accept-Encoding fields take gzip, and not rather the bytes as they are (RFC 9110 12.5.3)."""
+def choose_coding(fields: Iterable[str]) -> str:
+    """Return the content coding that Accept-Encoding fields want most, of those there are; nothing for none of them.
+
+    Of those wanted alike it is the one that makes the body smallest, and any of them before the body as it is
+    (RFC 9110 12.5.3).
+    """
     weights: dict[str, float] = {}
     for item in ",".join(fields)[:1024].replace(" ", "").replace("\t", "").split(","):
         match = _CODING.fullmatch(item)
         if match is not None:
-            weights[match[1].lower()] = float(match[2] or 1)
-    gzip = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0)))
-    return gzip > 0 and gzip >= weights.get("identity", 0)
+            weights[_ALIASES.get(match[1].lower(), match[1].lower())] = float(match[2] or 1)
+    others = weights.get("*", 0)
+    wanted = max(CODINGS, key=lambda coding: weights.get(coding, others))
+    weight = weights.get(wanted, others)
+    return wanted if weight > 0 and weight >= weights.get("identity", 0) else ""
 
 
 def _format_date(at: datetime) -> str:

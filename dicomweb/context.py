@@ -6,6 +6,7 @@ from secrets import token_bytes
 from starlette.requests import HTTPConnection, Request
 
 from dicomweb.media_types import MediaRange, parse_accept, parse_accept_parameter
+from dicomweb.threads import RENDERING_THREADS, OwnThreads
 from pacs.access import Permission, Principal
 from pacs.archive import Archive
 from pacs.model import Door, Origin
@@ -23,6 +24,7 @@ class Context:
     ``origin`` carries what the settings say of objects that come in by STOW-RS; ``boundary_key`` is the secret that
     multipart boundaries are derived with, the same in every process that answers for this archive. ``public_url`` is
     where this server is for its clients; without it, they are believed. ``may_delete``: whoever comes in may delete.
+    Pictures are made in the threads of ``rendering``.
     """
 
     archive: Archive
@@ -31,6 +33,7 @@ class Context:
     origin: Origin = Origin(Door.STOW)  # noqa: RUF009 - frozen
     boundary_key: bytes = field(default_factory=lambda: token_bytes(32), repr=False)
     may_delete: bool = False
+    rendering: OwnThreads = field(default_factory=lambda: OwnThreads(RENDERING_THREADS), init=False)
 
     def principal(self, _connection: HTTPConnection) -> Principal:
         """Return on whose behalf a request acts: there is no login yet, so that all who come in are one."""

@@ -12,7 +12,7 @@ from pacs.errors import NotAcceptable
 from pacs.imaging.syntaxes import lookup
 
 T = TypeVar("T")
-FormT = TypeVar("FormT")
+Wanted = TypeVar("Wanted")
 
 DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
@@ -32,6 +32,8 @@ INSTANCE_TYPES = (f'{MULTIPART}; type="{DICOM}"', DICOM, ZIP)
 """What instances are given as, the default first (PS3.18 Table 8.7.3-2)."""
 BULK_TYPES = (OCTET_STREAM, f'{MULTIPART}; type="{OCTET_STREAM}"')
 """What bulk data is given as, the default first; a document also as what it says it is."""
+SAFE_DOCUMENTS = frozenset({"application/pdf"})
+"""What an encapsulated document may be given as: anything else goes out as octets, for a browser might run it."""
 
 ANY_SYNTAX = "*"
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -250,7 +252,7 @@ def choose_rendered(
     return list(dict.fromkeys(forms))
 
 
-def first_acceptable(forms: Iterable[FormT], give: Callable[[FormT], T]) -> tuple[FormT, T]:
+def first_acceptable(forms: Iterable[Wanted], give: Callable[[Wanted], T]) -> tuple[Wanted, T]:
     """Return the first form that something can be given in, and what was given; raise what the first one was refused.
 
     ``give`` raises NotAcceptable for a form that cannot be given.

@@ -30,11 +30,21 @@ async def read_json(request: Request, *media_types: str, max_bytes: int = MAX_BO
     allowed = media_types or (JSON,)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in allowed:
         raise UnsupportedMediaType(f"The body must be {' or '.join(allowed)}.")
+    return parse_json(await read_body(request, max_bytes))
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Return a whole body; raise ContentTooLarge if it is longer than ``max_bytes``."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > max_bytes:
             raise ContentTooLarge(f"The body is longer than {max_bytes} bytes.")
+    return bytes(body)
+
+
+def parse_json(body: bytes) -> Any:
+    """Return what a body holds; raise RequestError if it is not JSON."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -1,7 +1,6 @@
 """QIDO-RS, the Search transaction (PS3.18 10.6)."""
 
 from collections.abc import Iterable
-from urllib.parse import quote
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -13,6 +12,7 @@ from dicomweb.capabilities import offers
 from dicomweb.context import Context, accepted
 from dicomweb.media_types import MODEL_TYPES, choose_model
 from dicomweb.params import PARAMETERS, Search, parse_fields, parse_search
+from dicomweb.sending import warning
 from pacs.model import Level
 from pacs.query import Equals
 from pacs.search import Match
@@ -22,13 +22,14 @@ _MORE_WARNING = "There are additional results that can be requested."
 _CUT_WARNING = "Too many names sound alike: those of older studies have been matched literally only."
 
 # PS3.18 Tables 10.6.3-3 to 10.6.3-5, condition "shall be present if known"; what else is returned unasked is
-# there even without a value.
+# there even without a value. ModalitiesInStudy is not of that condition, but made here, of a Modality that is Type 1:
+# where no object has one there is nothing to make it of, and OHIF opens no study in which it is there without a value.
 _CONDITIONAL = frozenset(
     tag_of(keyword)
     for keyword in (
         "SpecificCharacterSet", "TimezoneOffsetFromUTC", "StudyDescription", "SeriesDescription",
         "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "RequestAttributesSequence",
-        "Rows", "Columns", "BitsAllocated", "NumberOfFrames",
+        "Rows", "Columns", "BitsAllocated", "NumberOfFrames", "ModalitiesInStudy",
     )
 )  # fmt: skip
 # What all three of the tables list: how the text was encoded, and which zone dates and times are in.
@@ -59,8 +60,8 @@ def build_router(context: Context) -> APIRouter:
         warnings += [_CUT_WARNING] if page.is_cut else []
         boundary = multipart.derive_boundary(context.boundary_key, ("matches", str(request.url)))
         response = _build_response(page.matches, selection, context.base_url(request), media_type, boundary)
-        for warning in warnings:
-            response.headers.append("Warning", f'299 {quote(request.url.netloc, safe=":[].-")} "{warning}"')
+        for text in warnings:
+            response.headers.append("Warning", warning(request, text))
         return response
 
     @router.get("/studies", summary="Search for studies", operation_id="search_for_studies", openapi_extra=offered)

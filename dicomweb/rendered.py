@@ -68,20 +68,24 @@ def _add_rendered(router: APIRouter, context: Context) -> None:
         return first_acceptable(forms, partial(rendered.several, records))[1]
 
     @router.get(f"{STUDY}/rendered", summary="Render a study", operation_id="render_study", openapi_extra=offered)
+    @context.rendering.answer
     def render_study(request: Request, study: str) -> Response:
         return answer(request, study)
 
     @router.get(f"{SERIES}/rendered", summary="Render a series", operation_id="render_series", openapi_extra=offered)
+    @context.rendering.answer
     def render_series(request: Request, study: str, series: str) -> Response:
         return answer(request, study, series)
 
     @router.get(
         f"{INSTANCE}/rendered", summary="Render an instance", operation_id="render_instance", openapi_extra=offered
     )
+    @context.rendering.answer
     def render_instance(request: Request, study: str, series: str, instance: str) -> Response:
         return answer(request, study, series, instance)
 
     @router.get(f"{FRAMES}/rendered", summary="Render frames", operation_id="render_frames", openapi_extra=offered)
+    @context.rendering.answer
     def render_frames(request: Request, study: str, series: str, instance: str, frames: str) -> Response:
         frame_numbers = parse_frame_list(frames)
         forms = choose_rendered(accepted(request), (*RENDERED_TYPES, MP4), _DEFAULTS)
@@ -120,12 +124,14 @@ def _add_thumbnails(router: APIRouter, context: Context) -> None:
     @router.get(
         f"{STUDY}/thumbnail", summary="Thumbnail of a study", operation_id="study_thumbnail", openapi_extra=offered
     )
+    @context.rendering.answer
     def study_thumbnail(request: Request, study: str) -> Response:
         return answer(request, study)
 
     @router.get(
         f"{SERIES}/thumbnail", summary="Thumbnail of a series", operation_id="series_thumbnail", openapi_extra=offered
     )
+    @context.rendering.answer
     def series_thumbnail(request: Request, study: str, series: str) -> Response:
         return answer(request, study, series)
 
@@ -135,12 +141,14 @@ def _add_thumbnails(router: APIRouter, context: Context) -> None:
         operation_id="instance_thumbnail",
         openapi_extra=offered,
     )
+    @context.rendering.answer
     def instance_thumbnail(request: Request, study: str, series: str, instance: str) -> Response:
         return answer(request, study, series, instance)
 
     @router.get(
         f"{FRAMES}/thumbnail", summary="Thumbnail of frames", operation_id="frames_thumbnail", openapi_extra=offered
     )
+    @context.rendering.answer
     def frames_thumbnail(request: Request, study: str, series: str, instance: str, frames: str) -> Response:
         return answer(request, study, series, instance, frames)
 

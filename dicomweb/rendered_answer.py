@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -16,7 +16,7 @@ from dicomweb.context import Context, accepted
 from dicomweb.media_types import RenderedForm
 from dicomweb.middleware import IS_HEAD
 from dicomweb.multipart import Part
-from dicomweb.sending import send
+from dicomweb.sending import as_part, send, warning
 from pacs.access import Principal
 from pacs.errors import CorruptPixelData, InvalidHeader, NotAcceptable
 from pacs.model import InstanceRecord
@@ -91,7 +91,9 @@ class RenderedAnswer:
         if media_type in (*DOCUMENT_TYPES, MP4):
             made = self._open(record, media_type)
             if is_multipart:
-                return self._send_parts(media_type, iter([_document_part(made, f"{address}/rendered")]))
+                return self._send_parts(
+                    media_type, iter([as_part(made, _content_type(media_type), f"{address}/rendered")])
+                )
             return self._send_made(made, f"{address}/rendered")
         appearance = _as(media_type, self._appearance)
         if is_multipart and media_type != GIF:
@@ -149,7 +151,7 @@ class RenderedAnswer:
                 made = self._open(record, media_type)
             except _UNRENDERABLE:
                 continue
-            yield _document_part(made, f"{self._base}{path_of(record)}/rendered")
+            yield as_part(made, _content_type(media_type), f"{self._base}{path_of(record)}/rendered")
 
     def _link(self, reference: Reference) -> str:
         """Return where a report's reference is rendered, as a path on this host; nothing if its study is not named."""
@@ -168,8 +170,8 @@ class RenderedAnswer:
         names = ("annotation", "iccprofile")
         passed_over = [name for name in names if _is_passed_over(self._request, name, media_type)]
         if passed_over:
-            agent = quote(self._request.url.netloc, safe=":[].-")
-            headers["Warning"] = f'299 {agent} "The {" and the ".join(passed_over)} parameter has been ignored."'
+            text = f"The {' and the '.join(passed_over)} parameter has been ignored."
+            headers["Warning"] = warning(self._request, text)
         return headers
 
     def _send_made(self, made: Representation, address: str) -> Response:
@@ -211,14 +213,6 @@ def _number(media_type: str, address: str, pictures: Iterable[tuple[int, bytes]]
 
 def _picture_part(media_type: str, address: str, picture: bytes) -> Part:
     return Part(media_type, address, len(picture), partial(iter, (picture,)))
-
-
-def _document_part(made: Representation, address: str) -> Part:
-    def iter_chunks() -> Iterator[bytes]:
-        with made:
-            yield from made.iter_chunks()
-
-    return Part(_content_type(made.media_type), address, made.length_bytes, iter_chunks, made.close)
 
 
 def _content_type(media_type: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import TypeVar
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -19,6 +20,7 @@ from dicomweb.caching import Entity, choose_range
 from dicomweb.errors import problem
 from dicomweb.middleware import IS_HEAD
 from dicomweb.multipart import Part
+from pacs.retrieve import Representation
 
 T = TypeVar("T")
 
@@ -28,6 +30,24 @@ def started(items: Iterator[T]) -> Iterator[T]:
     for first in items:
         return chain((first,), items)
     return iter(())
+
+
+def as_part(representation: Representation, media_type: str, address: str) -> Part:
+    """Return the representation as a part, which closes it, under this media type and address."""
+
+    def iter_chunks() -> Iterator[bytes]:
+        with representation:
+            yield from representation.iter_chunks()
+
+    transfer_syntax_uid = "" if media_type in media_types.SAFE_DOCUMENTS else representation.transfer_syntax_uid
+    content_type = media_types.content_type(media_type, transfer_syntax_uid)
+    length_bytes, close, iter_range = representation.length_bytes, representation.close, representation.iter_range
+    return Part(content_type, address, length_bytes, iter_chunks, close, iter_range)
+
+
+def warning(request: Request, text: str) -> str:
+    """Return a Warning field that says something of an answer that is given all the same (PS3.18 8.3.4)."""
+    return f'299 {quote(request.url.netloc, safe=":[].-")} "{text}"'
 
 
 def not_modified(request: Request, entity: Entity) -> Response:

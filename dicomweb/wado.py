@@ -19,14 +19,14 @@ from starlette.responses import Response
 from dicomweb import caching, data_sets, dicom_json, media_types, multipart
 from dicomweb.addresses import FRAMES, INSTANCE, SERIES, STUDY, check_uids, parse_frame_list, path_of
 from dicomweb.archive_zip import File, name_of, write_zip
-from dicomweb.caching import Entity, accepts_gzip, describer, is_known
+from dicomweb.caching import Entity, choose_coding, describer, is_known
 from dicomweb.capabilities import offers
 from dicomweb.context import Context, accepted
 from dicomweb.errors import InvalidAddress
 from dicomweb.media_types import Form, first_acceptable
 from dicomweb.middleware import IS_HEAD
 from dicomweb.multipart import Part
-from dicomweb.sending import not_modified, send, send_multipart, send_single, started
+from dicomweb.sending import as_part, not_modified, send, send_multipart, send_single, started
 from pacs.access import Principal
 from pacs.errors import NotAcceptable
 from pacs.imaging.dicomdir import Directory
@@ -39,7 +39,6 @@ from pacs.tags import text_of
 _BULK_PATH = re.compile(r"[0-9A-Fa-f]{8}(/[0-9]{1,9}/[0-9A-Fa-f]{8})*")
 
 _DOCUMENT = "00420011"
-_SAFE_DOCUMENTS = frozenset({"application/pdf"})
 
 _ACCEPT = ("accept",)
 
@@ -108,8 +107,8 @@ def _add_metadata(router: APIRouter, context: Context) -> None:
         media_type = media_types.choose_model(accepted(request))
         principal = context.principal(request)
         records = retriever.find_instances(principal, *check_uids(study, series, instance))
-        is_compressed = accepts_gzip(request.headers.getlist("accept-encoding"))
-        entity = describe(request, principal, records, (media_type, is_compressed), caching.REVALIDATE)
+        coding = choose_coding(request.headers.getlist("accept-encoding"))
+        entity = describe(request, principal, records, (media_type, coding), caching.REVALIDATE)
         if is_known(request.headers, entity):
             return not_modified(request, replace(entity, vary="Accept, Accept-Encoding"))
         base = context.base_url(request)
@@ -286,19 +285,6 @@ def _goes_as_stored(record: InstanceRecord, form: Form) -> bool:
     return is_default or acceptable.takes(record.transfer_syntax_uid)
 
 
-def as_part(representation: Representation, media_type: str, address: str) -> Part:
-    """Return the representation as a part, which closes it, under this media type and address."""
-
-    def iter_chunks() -> Iterator[bytes]:
-        with representation:
-            yield from representation.iter_chunks()
-
-    transfer_syntax_uid = "" if media_type in _SAFE_DOCUMENTS else representation.transfer_syntax_uid
-    content_type = media_types.content_type(media_type, transfer_syntax_uid)
-    length_bytes, close, iter_range = representation.length_bytes, representation.close, representation.iter_range
-    return Part(content_type, address, length_bytes, iter_chunks, close, iter_range)
-
-
 def _frame_parts(opened: Frames, frame_numbers: Iterable[int], content_type: str, address: str) -> Iterator[Part]:
     with opened:
         for number, frame in zip(frame_numbers, opened, strict=True):
@@ -311,7 +297,7 @@ def _document_type(header: bytes) -> str:
     Anything could be in there; what a browser would run in our name goes out as octets.
     """
     media_type = text_of(orjson.loads(header), "MIMETypeOfEncapsulatedDocument").lower()
-    return media_type if media_type in _SAFE_DOCUMENTS else ""
+    return media_type if media_type in media_types.SAFE_DOCUMENTS else ""
 
 
 def _uids_of(record: InstanceRecord) -> tuple[str, str, str]:

@@ -23,8 +23,7 @@ from dicomweb.context import Context
 from dicomweb.errors import InvalidParameter
 from dicomweb.media_types import MediaRange, first_acceptable, parse_accept
 from dicomweb.rendered_answer import RenderedAnswer, picture_describer
-from dicomweb.sending import not_modified, send_single
-from dicomweb.wado import as_part
+from dicomweb.sending import as_part, not_modified, send_single
 from pacs.access import Principal
 from pacs.errors import FrameNotFound, NotAcceptable
 from pacs.model import InstanceRecord
@@ -68,6 +67,7 @@ def build_router(context: Context) -> APIRouter:
         operation_id="retrieve_by_uri",
         openapi_extra=offered,
     )
+    @context.rendering.answer
     def retrieve_by_uri(request: Request) -> Response:
         return service.answer(request)
 
@@ -77,6 +77,7 @@ def build_router(context: Context) -> APIRouter:
         operation_id="retrieve_by_uri_at_the_root",
         openapi_extra=offered,
     )
+    @context.rendering.answer
     def retrieve_by_uri_at_the_root(request: Request) -> Response:
         return service.answer(request)
 

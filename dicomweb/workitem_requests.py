@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from dicomweb.dicom_xml import ModelParser
-from dicomweb.errors import ContentTooLarge, InvalidAddress, RequestError, UnsupportedMediaType
+from dicomweb.errors import InvalidAddress, RequestError, UnsupportedMediaType
 from dicomweb.media_types import DICOM_JSON, DICOM_XML, JSON, parse_media_type
 from dicomweb.params import divide, parse_count, parse_flag, parse_includes
+from dicomweb.plain_json import parse_json, read_body
 from pacs.errors import InvalidQuery
 from pacs.query import DEFAULT_LIMIT, MAX_LIMIT
 from pacs.tags import keyword_of, tag_of, vr_of
@@ -55,17 +55,13 @@ async def read_data_set(request: Request, *, is_optional: bool = False) -> Any:
 
     JSON may have it in an array. Raises UnsupportedMediaType, ContentTooLarge or RequestError.
     """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise ContentTooLarge(f"The body is longer than {MAX_BODY_BYTES} bytes.")
+    body = await read_body(request, MAX_BODY_BYTES)
     if is_optional and not body:
         return None
     parsed = parse_media_type(request.headers.get("content-type", ""))
     if parsed is None or parsed.media_type not in BODY_TYPES:
         raise UnsupportedMediaType(f"The body must be {DICOM_JSON} or {DICOM_XML}.")
-    return await run_in_threadpool(_parse_body, parsed.media_type, bytes(body))
+    return await run_in_threadpool(_parse_body, parsed.media_type, body)
 
 
 def _parse_body(media_type: str, body: bytes) -> Any:
@@ -73,10 +69,7 @@ def _parse_body(media_type: str, body: bytes) -> Any:
         parser = ModelParser(_MAX_XML_ELEMENTS)
         parser.feed(body)
         return parser.finish()
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise RequestError("The body must be JSON.") from None
+    content = parse_json(body)
     if isinstance(content, list):
         if len(content) != 1:
             raise RequestError("The body must be one data set.")

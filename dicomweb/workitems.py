@@ -1,7 +1,6 @@
 """The Worklist Service, UPS-RS (PS3.18 11): work items created, searched, claimed, updated, ended and subscribed to."""
 
 from collections.abc import Collection, Iterable
-from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -10,14 +9,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dicomweb import dicom_json, dicom_xml, multipart
+from dicomweb import data_sets, dicom_json, dicom_xml
 from dicomweb.addresses import check_uid
 from dicomweb.capabilities import offers
 from dicomweb.context import Context, accepted
 from dicomweb.cross_origin import check_origin
 from dicomweb.errors import InvalidAddress, problem, status_of
-from dicomweb.media_types import DICOM_XML, MODEL_TYPES, STORED_TYPES, choose_model, multipart_type
-from dicomweb.multipart import Part, derive_boundary
+from dicomweb.media_types import DICOM_XML, MODEL_TYPES, STORED_TYPES, choose_model
+from dicomweb.multipart import derive_boundary
 from dicomweb.plain_json import query_fields
 from dicomweb.workitem_requests import (
     BODY_TYPES,
@@ -239,13 +238,10 @@ def _select(item: Attributes, wanted: Search) -> Attributes:
 
 
 def _send_all(items: Iterable[Attributes], media_type: str, context: Context) -> Response:
-    if media_type != DICOM_XML:
-        body = b"".join(dicom_json.join_array(map(dicom_json.encode, items)))
-        return Response(body, 200, _NO_STORE, media_type)
-    documents = [dicom_xml.encode(item) for item in items]
-    boundary = derive_boundary(context.boundary_key, (document.decode() for document in documents))
-    parts = (Part(DICOM_XML, "", len(document), partial(iter, (document,))) for document in documents)
-    return Response(b"".join(multipart.write(boundary, parts)), 200, _NO_STORE, multipart_type(DICOM_XML, boundary))
+    encoded = [dicom_json.encode(item) for item in items]
+    boundary = derive_boundary(context.boundary_key, (one.decode() for one in encoded))
+    content_type, chunks = data_sets.write(encoded, media_type, boundary)
+    return Response(b"".join(chunks), 200, _NO_STORE, content_type)
 
 
 def _with_warnings(context: Context, request: Request, response: Response, warnings: Iterable[str]) -> Response:

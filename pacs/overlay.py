@@ -5,7 +5,7 @@ before goes into Original Attributes Sequence (0400,0561), one item a step (PS3.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -71,12 +71,6 @@ def apply(attributes: Attributes, steps: Sequence[Step]) -> Attributes:
             applied |= changes
             applied[_SEQUENCE] = {"vr": "SQ", "Value": [*items, _describe(step, previous)]}
     return dict(sorted(applied.items())) if applied != attributes else applied
-
-
-def changed_tags(steps: Iterable[Step]) -> frozenset[str]:
-    """Return the tags that differ from the stored bytes after these steps, (0400,0561) included."""
-    tags = frozenset(tag for step in steps for tag in step.changes)
-    return tags | {_SEQUENCE} if tags else tags
 
 
 def dump_steps(steps: Sequence[Step]) -> str:

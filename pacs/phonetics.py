@@ -31,6 +31,9 @@ MAX_KEYS = len(GROUPS) * (MAX_WORDS + 1) * MAX_ROWS
 _TOLERANCE, _TOLERANCE_PER_SOUND = 0.6, 0.12
 """What two spellings of one word may cost: in all, and by the length of the longer one."""
 
+_OTHERWISE_SPELLED = 0.02
+"""What a word costs at least that sounds the same and is not the same."""
+
 _REFUSED = 9.0
 
 
@@ -297,7 +300,7 @@ def _compare_words(one: str, other: str) -> float | None:
     pairs = [(a, b) for a in _rows(one) for b in _rows(other) if a.key == b.key]
     costs = [_distance(a, b) + a.cost + b.cost - _tolerance(a, b) for a, b in pairs]
     lowest = min(costs, default=_REFUSED)
-    return None if lowest > 0 else _TOLERANCE + lowest
+    return None if lowest > 0 else max(_TOLERANCE + lowest, _OTHERWISE_SPELLED)
 
 
 def _tolerance(a: _Row, b: _Row) -> float:

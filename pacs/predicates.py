@@ -7,7 +7,7 @@ in one value (DT) matches ranges too.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,19 +66,12 @@ class _Test:
 
     def holds(self, values: list[Any]) -> bool:
         """Whether one of the values passes; an empty list is an attribute without a value."""
-        if self.matching is Matching.NAME:
-            keys = tuple(key for value in values if isinstance(value, dict | str) for key in name_keys(value))
-            return _name_passes(self.condition, keys)
         if isinstance(self.condition, _Decimals):
             return any(isinstance(value, int | float) and value in self.condition.values for value in values)
         if isinstance(self.condition, _Moments):
             moments = (parse_moment(value) for value in values if isinstance(value, str))
             return any(moment is not None and self.condition.span.covers(moment) for moment in moments)
-        texts = ("" if value is None else str(value).strip(" \0") for value in values)
-        found = [normal for text in texts if (normal := normal_value(self.matching, text)) is not None]
-        if isinstance(self.condition, IsEmpty):
-            return not found
-        return any(_passes(self.condition, self.matching, value) for value in found)
+        return passes(self.condition, self.matching, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +207,19 @@ def _values(attributes: Attributes, keyword: str) -> list[Any]:
     return values[:1]
 
 
-def _passes(condition: Condition | _Decimals | _Moments, matching: Matching | None, value: str | int) -> bool:
+def passes(condition: Condition, matching: Matching | None, values: Iterable[Any]) -> bool:
+    """Whether one of the values passes, compared as ``matching`` says; no values are an attribute without one."""
+    if matching is Matching.NAME:
+        keys = tuple(key for value in values if isinstance(value, dict | str) for key in name_keys(value))
+        return _name_passes(condition, keys)
+    texts = ("" if value is None else str(value).strip(" \0") for value in values)
+    found = [normal for text in texts if (normal := normal_value(matching, text)) is not None]
+    if isinstance(condition, IsEmpty):
+        return not found
+    return any(_passes(condition, matching, value) for value in found)
+
+
+def _passes(condition: Condition, matching: Matching | None, value: str | int) -> bool:
     """Whether one value in its normal form passes, as ``index.matching`` has it in SQL."""
     match condition:
         case Equals(_, wanted):
@@ -238,7 +243,7 @@ def _normal(value: str, matching: Matching | None) -> str | int:
     return value.upper() if matching is Matching.CODE else value
 
 
-def _name_passes(condition: Condition | _Decimals | _Moments, keys: tuple[str, ...]) -> bool:
+def _name_passes(condition: Condition, keys: tuple[str, ...]) -> bool:
     match condition:
         case IsEmpty():
             return not keys

@@ -19,8 +19,9 @@ from pacs.dimse.answers import is_character_set
 from pacs.errors import InvalidSetting, PacsError, Unavailable
 from pacs.imaging.inflation import MemorySink
 from pacs.imaging.sandbox import Sandbox
+from pacs.index.restored import adopt_logs
 from pacs.ingest.charsets import python_names
-from pacs.ingest.coercion import OutboundCoercion, build_rules
+from pacs.ingest.coercion import CoercionRule, OutboundCoercion, build_rules
 from pacs.ingest.header import parse_header
 from pacs.ingest.limits import Limits
 from pacs.ingest.pipeline import Ingestor
@@ -70,68 +71,13 @@ def open_archive(settings: Settings) -> Iterator[Parts]:
     _check_character_sets(settings)
     coercion = build_rules(settings.coercion)
     _make_folder(settings.data_dir)
-    try:
-        store = open_store(
-            settings.storage_url,
-            access_key=settings.storage.access_key,
-            secret_key=settings.storage.secret_key.get_secret_value(),
-        )
-    except ValueError as error:
-        raise InvalidSetting(f"The setting storage.url (PACS_STORAGE__URL) is wrong: {error}") from None
-    except StorageError as error:
-        raise Unavailable(f"The object store does not answer: {error}") from None
-    try:
-        database = open_database(settings.database_url)
-    except ValueError as error:
-        raise InvalidSetting(f"The setting database.url (PACS_DATABASE__URL) is wrong: {error}") from None
+    store = _open_store(settings)
     spool_directory = _spool_directory(settings, store)
-    sweep_spools(spool_directory)
-    with closing(database), closing(Sandbox()) as sandbox:
+    with closing(_open_database(settings)) as database, closing(Sandbox()) as sandbox:
+        sweep_spools(spool_directory)
         database.migrate()
-        copies = CopyReader(store, CLINICAL_PARTITION, spool_directory, settings.ingest.character_set, coercion)
-        retriever = Retriever(
-            database,
-            store,
-            CLINICAL_PARTITION,
-            spool_directory,
-            sandbox,
-            parse=lambda source: parse_header(source, source.size_bytes, (settings.ingest.character_set,)),
-            cache=FolderFrameCache(settings.data_dir / "cache", settings.imaging.cache_bytes),
-        )
-        renderer = Renderer(retriever, spool_directory)
-        archive = Archive(
-            ingest=Ingestor(
-                database,
-                store,
-                CLINICAL_PARTITION,
-                spool_directory,
-                character_set=settings.ingest.character_set,
-                coercion=coercion,
-            ),
-            coercion=OutboundCoercion(coercion),
-            correct=Corrector(database, CLINICAL_PARTITION, copies.prepare),
-            withhold=Withholder(database, CLINICAL_PARTITION, copies),
-            commit=Committer(
-                database,
-                CLINICAL_PARTITION,
-                lambda location: _is_sound(store, location),
-                wait_seconds=settings.commitment.wait_seconds,
-                resend=_resend,
-            ),
-            search=Searcher(database, CLINICAL_PARTITION),
-            retrieve=retriever,
-            render=renderer,
-            thumbnails=Thumbnails(database, retriever, renderer),
-            worklist=Worklist(database, CLINICAL_PARTITION, lists_in_progress=settings.worklist.lists_in_progress),
-            performed_steps=PerformedSteps(
-                database,
-                CLINICAL_PARTITION,
-                forward_to=[peer.ae_title for peer in settings.dimse.peers if peer.forward_mpps],
-            ),
-            workitems=UnifiedWorklist(database, CLINICAL_PARTITION),
-            queue=QueueKeeper(database),
-            changes=ChangeFeed(database, CLINICAL_PARTITION),
-        )
+        adopt_logs(database, CLINICAL_PARTITION)
+        archive = _build_archive(settings, database, store, spool_directory, sandbox, coercion=coercion)
         recompressor = Recompressor(
             database,
             store,
@@ -173,6 +119,77 @@ def build_entry_parser(settings: Settings) -> Callable[[bytes], Attributes]:
 def check_health(parts: Parts) -> dict[str, bool]:
     """Return whether index and store answer, by name."""
     return {"index": _index_answers(parts.database), "store": _store_answers(parts.store)}
+
+
+def _build_archive(
+    settings: Settings,
+    database: Database,
+    store: BlobStore,
+    spool_directory: Path,
+    sandbox: Sandbox,
+    *,
+    coercion: Sequence[CoercionRule],
+) -> Archive:
+    character_set = settings.ingest.character_set
+    copies = CopyReader(store, CLINICAL_PARTITION, spool_directory, character_set, coercion)
+    retriever = Retriever(
+        database,
+        store,
+        CLINICAL_PARTITION,
+        spool_directory,
+        sandbox,
+        parse=lambda source: parse_header(source, source.size_bytes, (character_set,)),
+        cache=FolderFrameCache(settings.data_dir / "cache", settings.imaging.cache_bytes),
+    )
+    renderer = Renderer(retriever, spool_directory)
+    return Archive(
+        ingest=Ingestor(
+            database, store, CLINICAL_PARTITION, spool_directory, character_set=character_set, coercion=coercion
+        ),
+        coercion=OutboundCoercion(coercion),
+        correct=Corrector(database, CLINICAL_PARTITION, copies.prepare),
+        withhold=Withholder(database, CLINICAL_PARTITION, copies),
+        commit=Committer(
+            database,
+            CLINICAL_PARTITION,
+            lambda location: _is_sound(store, location),
+            wait_seconds=settings.commitment.wait_seconds,
+            resend=_resend,
+        ),
+        search=Searcher(database, CLINICAL_PARTITION),
+        retrieve=retriever,
+        render=renderer,
+        thumbnails=Thumbnails(database, retriever, renderer),
+        worklist=Worklist(database, CLINICAL_PARTITION, lists_in_progress=settings.worklist.lists_in_progress),
+        performed_steps=PerformedSteps(
+            database,
+            CLINICAL_PARTITION,
+            forward_to=[peer.ae_title for peer in settings.dimse.peers if peer.forward_mpps],
+        ),
+        workitems=UnifiedWorklist(database, CLINICAL_PARTITION),
+        queue=QueueKeeper(database),
+        changes=ChangeFeed(database, CLINICAL_PARTITION),
+    )
+
+
+def _open_store(settings: Settings) -> BlobStore:
+    try:
+        return open_store(
+            settings.storage_url,
+            access_key=settings.storage.access_key,
+            secret_key=settings.storage.secret_key.get_secret_value(),
+        )
+    except ValueError as error:
+        raise InvalidSetting(f"The setting storage.url (PACS_STORAGE__URL) is wrong: {error}") from None
+    except StorageError as error:
+        raise Unavailable(f"The object store does not answer: {error}") from None
+
+
+def _open_database(settings: Settings) -> Database:
+    try:
+        return open_database(settings.database_url)
+    except ValueError as error:
+        raise InvalidSetting(f"The setting database.url (PACS_DATABASE__URL) is wrong: {error}") from None
 
 
 def _is_sound(store: BlobStore, location: Location) -> bool:

@@ -145,8 +145,13 @@ def _encode_high_throughput(array: Array, description: PixelDescription) -> Enco
 
 
 def _encode_high_throughput_rpcl(array: Array, description: PixelDescription) -> EncodedFrame:
-    """PS3.5 10.18: resolution first (as OpenJPH does unasked), down to a thumbnail, with tile-part lengths."""
+    """PS3.5 10.18: resolution first (as OpenJPH does unasked), down to a thumbnail, with tile-part lengths.
+
+    YBR_FULL would be allowed, but the codestream cannot say so, and OHIF takes its three samples for RGB.
+    """
     samples, is_rgb = _for_codec(array, description), description.photometric_interpretation == "RGB"
+    if description.samples_per_pixel == 3 and not is_rgb:
+        raise UnsupportedTransferSyntax("HTJ2K in resolution order holds grey and RGB.")
     levels = _LEAST_LEVELS
     while max(description.rows, description.columns) > _THUMBNAIL_PIXELS << levels:
         levels += 1

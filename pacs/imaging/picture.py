@@ -20,6 +20,7 @@ RENDERED_TYPES = (JPEG, PNG, GIF)
 
 MAX_VIEWPORT_PIXELS = 2**25
 MAX_ANIMATION_PIXELS = 2**27
+MAX_ANIMATION_FRAMES = 2000
 DEFAULT_QUALITY = 90
 _MAX_JPEG_SIDE = 65_500
 
@@ -127,11 +128,11 @@ def encode_animation(images: Iterable[Bitmap], milliseconds: float) -> bytes:
     hundredths = min(max(2, round(milliseconds / 10)), 0xFFFF)
     buffer = io.BytesIO()
     pixel_count = 0
-    for image in images:
+    for number, image in enumerate(images, 1):
         single = io.BytesIO()
         (image.quantize() if image.mode == "RGB" else image).save(single, "GIF", optimize=False)
         pixel_count += image.width * image.height
-        if pixel_count > MAX_ANIMATION_PIXELS:
+        if pixel_count > MAX_ANIMATION_PIXELS or number > MAX_ANIMATION_FRAMES:
             raise NotAcceptable("The images are too many for one animation; ask for single frames.")
         _append_frame(buffer, single.getvalue(), hundredths)
     buffer.write(b";")

@@ -191,12 +191,6 @@ def resolve_conflict(
     return result.rowcount == 1
 
 
-def has_open_conflict(connection: Connection, partition_id: int, sop_instance_uid: str) -> bool:
-    """Return whether two data sets still compete for this SOP Instance UID; storage commitment asks this."""
-    parameters = {"partition_id": partition_id, "sop_instance_uid": sop_instance_uid}
-    return connection.execute(_IS_OPEN, parameters).first() is not None
-
-
 def is_known_equal(connection: Connection, partition_id: int, sop_instance_uid: str, dataset_digest: str) -> bool:
     """Return whether this data set was found to hold the same as the one that has answered ever since."""
     parameters = {
@@ -263,12 +257,6 @@ _RESOLVE = (
         conflict.c.resolved_at.is_(None),
     )
     .values(resolution=bindparam("resolution"), resolved_at=bindparam("resolved_at"))
-)
-_IS_OPEN = select(conflict.c.id).where(
-    conflict.c.partition_id == bindparam("partition_id"),
-    conflict.c.sop_instance_uid == bindparam("sop_instance_uid"),
-    conflict.c.kind == ConflictKind.CONTENT.value,
-    conflict.c.resolved_at.is_(None),
 )
 _IS_KNOWN_EQUAL = (
     select(conflict.c.id)

@@ -212,7 +212,7 @@ class _Totals:
         """Return the attributes of PS3.4 C.3.4 for the study."""
         return {
             **_element("InstanceAvailability", "ONLINE"),
-            **_element("ModalitiesInStudy", *sorted(self._modalities)),
+            **(_element("ModalitiesInStudy", *sorted(self._modalities)) if self._modalities else {}),
             **_element("SOPClassesInStudy", *sorted(self._sop_class_uids)),
             **_element("NumberOfStudyRelatedSeries", self._series),
             **_element("NumberOfStudyRelatedInstances", self._instances),

@@ -125,6 +125,12 @@ def find_copies(connection: Connection, partition_id: int, sop_instance_uid: str
     return [_withheld(row) for row in connection.execute(_FIND, parameters)]
 
 
+def find_note(connection: Connection, partition_id: int, sop_instance_uid: str) -> Withheld | None:
+    """Return a rejection note, whose ``record()`` opens as any instance does, or None."""
+    copies = find_copies(connection, partition_id, sop_instance_uid)
+    return next((copy for copy in copies if copy.is_note and copy.location), None)
+
+
 def read_page(
     connection: Connection,
     partition_id: int,

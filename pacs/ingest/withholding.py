@@ -47,12 +47,6 @@ class Withholder:
                 note_sop_instance_uid=note_sop_instance_uid,
             )
 
-    def find_note(self, principal: Principal, note_sop_instance_uid: str) -> Withheld | None:  # noqa: ARG002
-        """Return a rejection note, whose ``record()`` opens as any instance does in the syntax it is stored in."""
-        with self._database.read() as connection:
-            found = withholding.find_copies(connection, self._partition_id, note_sop_instance_uid)
-        return next((copy for copy in found if copy.is_note and copy.location), None)
-
     def withhold(
         self,
         principal: Principal,

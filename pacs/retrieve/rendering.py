@@ -3,13 +3,14 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import BinaryIO, TypeVar
 
 from pacs.access import Principal
-from pacs.errors import CorruptPixelData, FrameNotFound, InvalidHeader, NotAcceptable
+from pacs.errors import CorruptPixelData, FrameNotFound, InvalidHeader, NotAcceptable, Unavailable
 from pacs.imaging.grayscale import number_of
 from pacs.imaging.picture import GIF, Appearance, encode, encode_animation
 from pacs.imaging.rendition import MP4, frame_milliseconds, is_presentation_state
@@ -31,7 +32,9 @@ MAX_ATTEMPTS = 50
 AT_ONCE = 4
 """How many frames are in memory: as many as the sandbox decodes at once."""
 
-VIDEOS_AT_ONCE = 2
+FILMS_AT_ONCE = 2
+FILMS_WAITING = 4
+"""Videos and animations take up to minutes: who finds so many waiting is sent away, and holds no thread meanwhile."""
 
 _UNRENDERABLE = (NotAcceptable, CorruptPixelData, InvalidHeader)
 
@@ -47,7 +50,8 @@ class Renderer:
         self._retriever = retriever
         self._spool_directory = spool_directory
         self._turns = BoundedSemaphore(AT_ONCE)
-        self._video_turns = BoundedSemaphore(VIDEOS_AT_ONCE)
+        self._film_turns = BoundedSemaphore(FILMS_AT_ONCE)
+        self._film_room = BoundedSemaphore(FILMS_AT_ONCE + FILMS_WAITING)
 
     def iter_frames(
         self, principal: Principal, record: InstanceRecord, frame_numbers: Sequence[int], appearance: Appearance
@@ -73,21 +77,20 @@ class Renderer:
         """Return one picture of an instance, or of some of its frames: of several a GIF moves, unless ``is_still``.
 
         A still picture shows the frame that the instance says stands for all of them (0028,6010), else the middle one.
-        Raises as ``iter_frames`` does.
+        Raises as ``iter_frames`` does, Unavailable also where too many films are being made.
         """
-        with (
-            open_pictures(self._retriever, principal, record, self._spool_directory) as pictures,
-            self._turns,
-        ):
+        with open_pictures(self._retriever, principal, record, self._spool_directory) as pictures:
             indexes = _indexes(pictures, frame_numbers)
             if appearance.media_type == GIF and len(indexes) > 1 and not is_still:
-                images = pictures.iter_images(indexes, appearance)
-                return encode_animation(images, frame_milliseconds(pictures.attributes))
+                with self._filming():
+                    images = self._in_turns(pictures.iter_images(indexes, appearance))
+                    return encode_animation(images, frame_milliseconds(pictures.attributes))
             chosen = indexes[len(indexes) // 2]
             named = number_of(pictures.attributes, "RepresentativeFrameNumber")
             if not frame_numbers and named is not None and named - 1 in indexes:
                 chosen = int(named) - 1
-            return encode(next(pictures.iter_images([chosen], appearance)), appearance)
+            with self._turns:
+                return encode(next(pictures.iter_images([chosen], appearance)), appearance)
 
     def render_presented(
         self,
@@ -121,11 +124,11 @@ class Renderer:
         """Return frames as one MP4, all of them if none are given; the caller closes it.
 
         A stored H.264 or HEVC stream leaves as it is, in another container, unless it has to look otherwise. Raises
-        as ``iter_frames`` does, NotAcceptable also where there is no ffmpeg or only one frame.
+        as ``render_instance`` does, NotAcceptable also where there is no ffmpeg or only one frame.
         """
         find_ffmpeg()
         is_as_stored = not (appearance.viewport or appearance.annotations or frame_numbers)
-        with self._video_turns:
+        with self._filming():
             if is_as_stored and record.transfer_syntax_uid in VIDEO_SYNTAXES:
                 return _represent(self._remux(principal, record))
             with open_pictures(self._retriever, principal, record, self._spool_directory) as pictures:
@@ -182,6 +185,17 @@ class Renderer:
         ):
             rate = 1000 / frame_milliseconds(opened.header.attributes)
             return to_mp4(stream, record.transfer_syntax_uid, rate, self._spool_directory)
+
+    @contextmanager
+    def _filming(self) -> Iterator[None]:
+        """Wait for a turn to make a film; raise Unavailable if too many wait already."""
+        if not self._film_room.acquire(blocking=False):
+            raise Unavailable("Too many videos and animations are being made; try again later.")
+        try:
+            with self._film_turns:
+                yield
+        finally:
+            self._film_room.release()
 
     def _in_turns(self, items: Iterator[T]) -> Iterator[T]:
         """Yield the same items, each made when it is this thread's turn."""

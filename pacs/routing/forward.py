@@ -81,23 +81,19 @@ class Forwarder:
         ):
             rejected += [copy.sop_instance_uid for copy in page if not copy.is_note]
             after = page[-1].id
-        note = self._find_note(connection, note_uid)
+        note = withholding.find_note(connection, self._partition_id, note_uid)
         sender = note.origin.calling_ae_title if note else ""
         return tuple(sorted(queue.find_lanes_of(connection, KIND, rejected) - {sender}))
 
     def _find_record(self, connection: Connection, job: Job) -> InstanceRecord | None:
         if job.payload.get("is_note"):
-            note = self._find_note(connection, job.key)
+            note = withholding.find_note(connection, self._partition_id, job.key)
             return note.record() if note else None
         existing = writer.find_existing(connection, self._partition_id, job.key)
         if existing is None:
             return None
         uids = (existing.study_instance_uid, existing.series_instance_uid, job.key)
         return next(iter(reader.find_instances(connection, self._partition_id, *uids)), None)
-
-    def _find_note(self, connection: Connection, uid: str) -> withholding.Withheld | None:
-        copies = withholding.find_copies(connection, self._partition_id, uid)
-        return next((copy for copy in copies if copy.is_note and copy.location), None)
 
 
 def _origin_of(facts: Mapping[str, Any]) -> Origin:

@@ -32,7 +32,10 @@ from pacs.workitems.requirements import find_unmet
 from pacs.workitems.states import State, check_change, check_update
 from pacs.workitems.subscriptions import Subscriptions, find_initial_subscribers, shown
 
-PAGE_SIZE = 100
+PAGE_SIZE = 25
+"""Items that are read at once: they may be a megabyte each."""
+MAX_FOUND_CHARACTERS = 16 * 1024 * 1024
+"""What a search holds in memory, as it is stored; what comes behind it is asked for anew."""
 KEPT_FOR = timedelta(days=30)
 """How long an item that has ended can still be read if nobody holds it."""
 EVENTS_KEPT_FOR = timedelta(days=1)
@@ -80,23 +83,28 @@ class UnifiedWorklist:
     def search(self, principal: Principal, conditions: Mapping[str, str], *, limit: int, offset: int = 0) -> Page:
         """Return the items that fit conditions by path, by their scheduled start; raise InvalidQuery for nonsense.
 
-        No database connection is held between two pages that are read.
+        There are fewer than ``limit`` where they are large; at least one, if any is left. No database connection is
+        held between two pages that are read.
         """
         del principal
         matcher = parse_matcher(conditions)
         found: list[Attributes] = []
-        to_skip = offset
+        to_skip, characters = offset, 0
         after: rows.Position | None = None
         while True:
             with self._database.read() as connection:
                 page = rows.read_page(connection, self._partition_id, matcher.narrowing, after, PAGE_SIZE)
-            for item in filter(matcher.fits, map(shown, page)):
+            for row in page:
+                item = shown(row)
+                if not matcher.fits(item):
+                    continue
                 if to_skip:
                     to_skip -= 1
-                elif len(found) == limit:
+                elif len(found) == limit or characters > MAX_FOUND_CHARACTERS:
                     return Page(tuple(found), has_more=True)
                 else:
                     found.append(item)
+                    characters += len(row.attributes)
             if len(page) < PAGE_SIZE:
                 return Page(tuple(found), has_more=False)
             after = (page[-1].start_key, page[-1].id)

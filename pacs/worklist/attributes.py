@@ -1,6 +1,6 @@
 """A worklist entry or a performed step from outside made safe to keep, and of bounded size."""
 
-from pacs import attributes as any_attributes
+from pacs.attributes import clean as clean_data_set
 from pacs.errors import InvalidEntry
 from pacs.index.metadata import dump_text
 from pacs.model import Attributes
@@ -11,7 +11,7 @@ MAX_CHARACTERS = 256 * 1024
 
 def clean(attributes: object) -> Attributes:
     """Return a data set as ``pacs.attributes.clean`` does; raise InvalidEntry also for one that is too large."""
-    cleaned = any_attributes.clean(attributes)
+    cleaned = clean_data_set(attributes)
     if len(dump_text(cleaned)) > MAX_CHARACTERS:
         raise InvalidEntry("The data set is too large.")
     return cleaned

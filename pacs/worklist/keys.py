@@ -10,8 +10,6 @@ STEP_STATUS = tag_of("ScheduledProcedureStepStatus")
 CHARACTER_SET = tag_of("SpecificCharacterSet")
 TIMEZONE = tag_of("TimezoneOffsetFromUTC")
 """Describes the times of an identifier and is no key: never matched, never answered without a value (K.4.1.1.3)."""
-START_DATE = tag_of("ScheduledProcedureStepStartDate")
-START_TIME = tag_of("ScheduledProcedureStepStartTime")
 
 REQUIRED_IN_STEP = (
     "ScheduledStationAETitle",

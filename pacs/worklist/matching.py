@@ -4,17 +4,17 @@ The database narrows a query to the rows that can match; this decides, so that a
 and names are compared folded as everywhere else.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pacs.errors import InvalidQuery
 from pacs.model import Attributes, Level
-from pacs.names import fold_pattern, join_groups, name_keys
+from pacs.names import join_groups
 from pacs.normal import normal_date, normal_time
-from pacs.predicates import matches_pattern
-from pacs.query import AnyOf, Condition, Equals, InRange, Wildcard, parse_key
-from pacs.tags import Attribute, Matching, keyword_of, tag_of, vr_of
+from pacs.predicates import passes
+from pacs.query import Condition, InRange, parse_key
+from pacs.tags import Attribute, Matching, keyword_of, tag_of, text_of, vr_of
 from pacs.worklist import keys
 from pacs.worklist.keys import is_supported
 
@@ -172,13 +172,13 @@ def _join_moments(conditions: Sequence[Condition | Moments]) -> list[Condition |
     date, time = found.of("ScheduledProcedureStepStartDate"), found.of("ScheduledProcedureStepStartTime")
     if not (isinstance(date, InRange) and isinstance(time, InRange)) or time.first == time.last:
         return list(conditions)
-    first = date.first + pad_time(time.first, "000000.000000") if date.first else ""
-    last = date.last + pad_time(time.last, "235960.999999") if date.last else ""
+    first = date.first + _pad_time(time.first, "000000.000000") if date.first else ""
+    last = date.last + _pad_time(time.last, "235960.999999") if date.last else ""
     rest: list[Condition | Moments] = [one for one in conditions if one is not date and one is not time]
     return [*rest, Moments(first, last)]
 
 
-def pad_time(time: str, filling: str) -> str:
+def _pad_time(time: str, filling: str) -> str:
     """Return a time that may be cut short, completed by the end of ``filling``."""
     return time + filling[len(time) :]
 
@@ -187,74 +187,14 @@ def _holds_one(condition: Condition | Moments, attributes: Attributes) -> bool:
     if isinstance(condition, Moments):
         return _holds_moments(condition, attributes)
     element = attributes.get(tag_of(condition.keyword), {})
-    values = [value for value in element.get("Value", []) if value is not None]
     matching = _MATCHING.get(element.get("vr", ""))
-    if matching is Matching.NAME:
-        return _holds_name(condition, values)
-    return any(_holds_value(condition, _normal(value, matching), matching) for value in values)
+    values = element.get("Value", [])
+    return passes(condition, matching, values if matching is Matching.NAME else map(_text, values))
 
 
 def _holds_moments(moments: Moments, attributes: Attributes) -> bool:
-    date, time = (_first_normal(attributes, tag) for tag in (keys.START_DATE, keys.START_TIME))
+    date = normal_date(text_of(attributes, "ScheduledProcedureStepStartDate"))
+    time = normal_time(text_of(attributes, "ScheduledProcedureStepStartTime"))
     if not date or not time:
         return False
     return moments.first <= date + time and (not moments.last or date + time <= moments.last)
-
-
-def _first_normal(attributes: Attributes, tag: str) -> str:
-    element = attributes.get(tag, {})
-    values = element.get("Value") or [None]
-    return _normal(values[0], _MATCHING.get(element.get("vr", "")))
-
-
-def _holds_value(condition: Condition, value: str, matching: Matching | None) -> bool:
-    if not value:
-        return False
-    match condition:
-        case Equals(_, wanted):
-            return value == _normal(wanted, matching)
-        case AnyOf(_, wanted):
-            return any(matches_pattern(value, _normal(one, matching)) for one in wanted)
-        case Wildcard(_, pattern):
-            return matches_pattern(value, _normal(pattern, matching))
-        case InRange(_, first, last):
-            is_time = matching is Matching.TIME
-            first = pad_time(first, "000000.000000") if is_time and first else first
-            last = pad_time(last, "235960.999999") if is_time and last else last
-            return first <= value and (not last or value <= last)
-    return False
-
-
-def _normal(value: Any, matching: Matching | None) -> str:
-    text = _text(value).strip(" \0")
-    match matching:
-        case Matching.DATE:
-            return normal_date(text) or ""
-        case Matching.TIME:
-            return normal_time(text) or ""
-        case Matching.CODE:
-            return text.upper()
-    return text
-
-
-def _holds_name(condition: Condition, values: Iterable[Any]) -> bool:
-    """Whether every component group given matches some group of one of the names, accents and case folded."""
-    match condition:
-        case Equals(_, text) | Wildcard(_, text):
-            wanted: tuple[str, ...] = (text,)
-        case AnyOf(_, texts):
-            wanted = texts
-        case _:
-            return False
-    found = [name_keys(value) for value in values if isinstance(value, dict | str)]
-    for text in wanted:
-        patterns = fold_pattern(text)
-        if patterns and any(all(_fits_name(one, groups) for one in patterns) for groups in found):
-            return True
-    return False
-
-
-def _fits_name(pattern: str, groups: Iterable[str]) -> bool:
-    # "benali^*" finds "benali" too, whose empty components the key has not kept.
-    bare = pattern.rstrip("^*") if pattern.endswith("^*") else pattern
-    return any(matches_pattern(group, pattern) or group == bare for group in groups)

@@ -30,6 +30,9 @@ PATIENCE_SECONDS = 90
 SEEN = 12.0
 """Standard deviation of the grey values on a canvas from which on there is a picture; an empty one has 0."""
 
+_FLAT = 2.0
+"""Grey values around the mean, which JPEG may make of one colour."""
+
 HARMLESS = {
     "Error validating study": "the viewer stumbles over a study none of whose objects says its modality, and opens it",
     "_setThrew is not defined": "the bundled OpenJPH breaks on a part of a frame in which the resolution that the"
@@ -166,9 +169,14 @@ class Session:
 
 
 def likeness(one: Image.Image, other: Image.Image) -> float:
-    """Return the correlation of two pictures of one thing, 1 for the same; windows and sizes may differ."""
+    """Return the correlation of two pictures of one thing, 1 for the same; windows and sizes may differ.
+
+    A picture of one colour all over is like another such one only.
+    """
     first, second = (_grid(picture) for picture in (one, other))
     first, second = first - first.mean(), second - second.mean()
+    if max(np.abs(first).max(), np.abs(second).max()) < _FLAT:
+        return 1.0
     norm = float(np.sqrt((first**2).sum() * (second**2).sum()))
     return float((first * second).sum()) / norm if norm else 0.0
 

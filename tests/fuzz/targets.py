@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote_from_bytes
 
 import atheris
+import orjson
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
@@ -20,8 +21,9 @@ with atheris.instrument_imports(include=["dicomweb", "pacs"]):
 
     from dicomweb.addresses import parse_frame_list
     from dicomweb.appearance import parse_quality, parse_viewport, parse_window
-    from dicomweb.caching import accepts_gzip, choose_range
-    from dicomweb.errors import MultipartError, RequestError
+    from dicomweb.caching import choose_coding, choose_range
+    from dicomweb.dicom_xml import ModelParser
+    from dicomweb.errors import InvalidXml, MultipartError, RequestError
     from dicomweb.media_types import (
         choose_bulk,
         choose_frames,
@@ -34,11 +36,21 @@ with atheris.instrument_imports(include=["dicomweb", "pacs"]):
     from dicomweb.params import parse_fields, parse_search
     from pacs.errors import InvalidHeader, InvalidQuery, NotAcceptable
     from pacs.imaging.inflation import MemorySink
+    from pacs.ingest.assembly import CannotAssemble, plan_file
     from pacs.ingest.header import parse_header
     from pacs.ingest.limits import Limits
     from pacs.model import Level
 
 LIMITS = Limits(depth=8, elements=500, inline_values=500, values=500, inflated_bytes=64 * 1024)
+
+XML = b"""@<NativeDicomModel>
+<DicomAttribute tag="00100010" vr="PN"><PersonName number="1"><Alphabetic><FamilyName>A</FamilyName></Alphabetic>
+</PersonName></DicomAttribute><DicomAttribute tag="00081115" vr="SQ"><Item number="1"><DicomAttribute tag="00280010"
+vr="US"><Value number="1">5</Value></DicomAttribute></Item></DicomAttribute></NativeDicomModel>"""
+JSON = b"""{"00080016":{"vr":"UI","Value":["1.2.840.10008.5.1.4.1.1.7"]},"00080018":{"vr":"UI","Value":["1.2.3"]},
+"0020000D":{"vr":"UI","Value":["1.2"]},"0020000E":{"vr":"UI","Value":["1.3"]},"00420011":{"vr":"OB","InlineBinary":
+"AAAA"},"00100010":{"vr":"PN","Value":[{"Alphabetic":"A^B"}]},"00081115":{"vr":"SQ","Value":[{"00280010":{"vr":"US",
+"Value":[5]}}]}}"""
 
 
 def fuzz_multipart(data: bytes) -> None:
@@ -93,7 +105,7 @@ def fuzz_range(data: bytes) -> None:
     headers = Headers({"range": data.decode("latin-1"), "if-range": '"x"'})
     wanted = choose_range(headers, '"x"', 1000)
     assert wanted is None or 0 <= wanted[0] <= wanted[1] <= 1000
-    accepts_gzip([data.decode("latin-1")])
+    choose_coding([data.decode("latin-1")])
 
 
 def fuzz_header(data: bytes) -> None:
@@ -101,6 +113,22 @@ def fuzz_header(data: bytes) -> None:
     source.write(data)
     with contextlib.suppress(InvalidHeader):
         parse_header(source, len(data), ("ISO_IR 100",), LIMITS)
+
+
+def fuzz_xml(data: bytes) -> None:
+    step = 1 + (data[0] if data else 0)
+    parser = ModelParser(LIMITS.elements)
+    with contextlib.suppress(InvalidXml):
+        for start in range(1, len(data), step):
+            parser.feed(data[start : start + step])
+        assert isinstance(parser.finish(), dict)
+
+
+def fuzz_json(data: bytes) -> None:
+    with contextlib.suppress(orjson.JSONDecodeError):
+        metadata = orjson.loads(data)
+        with contextlib.suppress(CannotAssemble):
+            plan_file(metadata, lambda _: ())
 
 
 TARGETS: dict[str, tuple[Callable[[bytes], None], tuple[bytes, ...]]] = {
@@ -122,6 +150,8 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], tuple[bytes, ...]]] = {
     "frame_list": (fuzz_frame_list, (b"1,2,3", b"100")),
     "appearance": (fuzz_appearance, (b"40,400,linear-exact", b"100,100,,,20,-20", b"90")),
     "range": (fuzz_range, (b"bytes=0-99", b"bytes=-5", b"gzip;q=0.5, br, *;q=0")),
+    "xml": (fuzz_xml, (XML,)),
+    "json": (fuzz_json, (JSON,)),
     "header": (fuzz_header, (b"\0" * 128 + b"DICM" + b"\x02\0\x10\0UI\x14\x001.2.840.10008.1.2.1\0",)),
 }
 """Name -> what takes the bytes, and what to begin with."""

@@ -118,7 +118,8 @@ def test_a_dead_webhook_waits_and_is_seen_while_others_are_told(tmp_path):
         receiver.answer = lambda handler: answering(410 if handler.path == "/gone" else 204)(handler)
         with serving(tmp_path / "data", config=config) as archive:
             push(archive, image)
-            wait_until(lambda: queue(archive, lane="WELL", state="finished"))
+            wait_until(lambda: any(headers["X-PACS-Webhook"] == "WELL" for headers, *_ in receiver.requests))
+            wait_until(lambda: not queue(archive, lane="WELL"))
             wait_until(lambda: queue(archive, lane="GONE", state="dead"))
             wait_until(lambda: any(job["problem"] for job in queue(archive, lane="DEAD", state="waiting")))
             (dead,) = queue(archive, lane="DEAD")

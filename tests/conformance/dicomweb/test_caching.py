@@ -3,6 +3,7 @@
 import gzip
 import subprocess
 
+import brotli
 import pytest
 
 from pacs.ingest.incoming import Incoming
@@ -38,22 +39,28 @@ def all_paths(dataset):
     return [f"{study}/metadata", f"{series}/metadata", f"{instance}/metadata", instance, f"{instance}/frames/1"]
 
 
+@pytest.mark.parametrize(
+    ("accepted", "coding", "decompress"),
+    [("br, gzip", "br", brotli.decompress), ("gzip, deflate", "gzip", gzip.decompress)],
+)
 @pytest.mark.parametrize("path", ["/studies", "/instances?includefield=all", "{study}/metadata", "{instance}/metadata"])
-def test_json_is_compressed_for_who_takes_gzip_and_says_what_it_varies_with(http, series, path):
+def test_json_is_compressed_as_the_client_takes_it_and_says_what_it_varies_with(
+    http, series, path, accepted, coding, decompress
+):
     instance = path_of(series[0])
     path = path.format(study=instance.partition("/series")[0], instance=instance)
     plain, plain_body = raw(http, path, **{"Accept-Encoding": "identity"})
-    packed, packed_body = raw(http, path, **{"Accept-Encoding": "br, gzip"})
+    packed, packed_body = raw(http, path, **{"Accept-Encoding": accepted})
     assert "content-encoding" not in plain.headers
-    assert packed.headers["content-encoding"] == "gzip"
-    assert gzip.decompress(packed_body) == plain_body
+    assert packed.headers["content-encoding"] == coding
+    assert decompress(packed_body) == plain_body
     assert len(packed_body) < len(plain_body)
     for response in (plain, packed):
         assert "accept-encoding" in response.headers["vary"].lower()
 
 
 def test_metadata_varies_with_accept_and_its_encoding(http, series):
-    for encoding in ("identity", "gzip"):
+    for encoding in ("identity", "gzip", "br"):
         response = http.get(all_paths(series[0])[0], headers={"Accept-Encoding": encoding})
         assert response.headers["vary"] == "Accept, Accept-Encoding"
         tag = response.headers["etag"]
@@ -66,8 +73,8 @@ def test_the_worklist_is_compressed(root):
     assert (response.json(), response.headers["content-encoding"]) == ([], "gzip")
 
 
-@pytest.mark.parametrize("encoding", ["gzip;q=0", "br", "gzip;q=0.1, identity", "identity", "*;q=0", ""])
-def test_json_goes_as_it_is_where_gzip_is_not_wanted(http, series, encoding):
+@pytest.mark.parametrize("encoding", ["gzip;q=0", "zstd", "gzip;q=0.1, identity", "identity", "*;q=0", ""])
+def test_json_goes_as_it_is_where_no_coding_is_wanted(http, series, encoding):
     response, body = raw(http, all_paths(series[0])[0], **{"Accept-Encoding": encoding})
     assert "content-encoding" not in response.headers
     assert body.startswith(b"[{")

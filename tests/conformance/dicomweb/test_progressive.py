@@ -7,6 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom import uid
+from pydicom.encaps import generate_frames
 
 from pacs.imaging import codecs
 from pacs.imaging.codecs import PixelDescription
@@ -17,6 +18,7 @@ from tests.conformance.dicomweb.test_wado import path_of
 
 RPCL = uid.HTJ2KLosslessRPCL
 JPEG = uid.JPEGBaseline8Bit
+LOSSLESS = uid.JPEGLosslessSV1
 
 
 @pytest.fixture
@@ -136,7 +138,7 @@ def test_loss_is_only_for_frames_of_those_who_asked_for_nothing_else(http, store
     assert (asked.status_code, asked.headers["content-type"]) == (200, jpeg)
     assert np.abs(imagecodecs.jpeg8_decode(asked.content).astype(int) - array).max() <= 6
     assert http.get(path, headers={"Accept": jpeg, "Range": "bytes=0-1"}).content == asked.content[:2]
-    for accept in (f"{jpeg}, application/octet-stream", "image/jpeg, application/octet-stream", "*/*"):
+    for accept in (f"{jpeg}, application/octet-stream", "*/*"):
         faithful = http.get(path, headers={"Accept": accept})
         assert array.tobytes() in faithful.content
     instance = path.partition("/frames/")[0]
@@ -145,6 +147,19 @@ def test_loss_is_only_for_frames_of_those_who_asked_for_nothing_else(http, store
         f'multipart/related; type="application/dicom"; transfer-syntax={JPEG}',
     ):
         assert http.get(instance, headers={"Accept": accept}).status_code == 406
+
+
+def test_jpeg_without_a_transfer_syntax_is_without_loss(http, slice_of_ct):
+    """PS3.18 Table 8.7.3-5: the default of image/jpeg is process 14 with selection value 1."""
+    path, array = slice_of_ct
+    for accept in ("image/jpeg", "image/jpeg, */*;q=0.9", f"image/jpeg; transfer-syntax={LOSSLESS}"):
+        response = http.get(path, headers={"Accept": accept})
+        assert response.headers["content-type"] == f"image/jpeg; transfer-syntax={LOSSLESS}"
+        assert np.array_equal(imagecodecs.ljpeg_decode(response.content), array)
+    instance = path.partition("/frames/")[0]
+    whole = http.get(instance, headers={"Accept": f"application/dicom; transfer-syntax={LOSSLESS}"})
+    (frame,) = generate_frames(pydicom.dcmread(io.BytesIO(whole.content)).PixelData)
+    assert np.array_equal(imagecodecs.ljpeg_decode(frame), array)
 
 
 @pytest.mark.parametrize("media_type", ["image/jpeg", "image/jphc", "image/jls", "image/jp2", "image/dicom-rle"])

@@ -57,6 +57,17 @@ def test_an_empty_archive_answers_without_content(http):
         assert response.content == b""
 
 
+def test_a_study_without_any_modality_is_answered_without_modalities(http):
+    stray = build_ct(PatientID="STRAY")
+    del stray.Modality
+    answer = http.post("/studies", content=multipart_body(as_part10(stray)), headers={"Content-Type": MULTIPART_DICOM})
+    assert answer.status_code == 200
+    (match,) = http.get("/studies", params={"PatientID": "STRAY"}).json()
+    assert tag_of("ModalitiesInStudy") not in match
+    (match,) = http.get("/studies", params={"PatientID": "STRAY", "includefield": "ModalitiesInStudy"}).json()
+    assert match[tag_of("ModalitiesInStudy")] == {"vr": "CS"}
+
+
 def test_a_study_has_its_required_attributes(http, study, service):
     (match,) = http.get("/studies").json()
     assert {tag_of(keyword) for keyword in STUDY} <= set(match)

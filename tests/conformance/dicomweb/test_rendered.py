@@ -1,11 +1,9 @@
 """Rendered resources and thumbnails (PS3.18 10.4.1.1.3, 10.4.1.1.4, 8.3.5), asked for as a browser and a client do."""
 
 import io
-import json
-import os
 import re
-import shutil
-import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
@@ -14,13 +12,11 @@ from dicomweb_client import DICOMwebClient
 from PIL import Image
 from pydicom.sequence import Sequence
 
+from dicomweb.threads import RENDERING_THREADS
 from pacs.imaging.profiles import Profile, build_profile, convert
-from pacs.imaging.video import encode_video
 from tests.builders import (
-    as_part10,
     build_ct,
     build_dataset,
-    build_encapsulated,
     build_image,
     build_multiframe,
     build_pdf,
@@ -199,7 +195,9 @@ def test_several_frames_are_parts_though_only_the_picture_was_named(http):
 
 def test_every_frame_of_an_instance_can_be_had_as_a_part(http):
     accept = 'multipart/related; type="image/jpeg"'
-    assert len(parse_parts(get(http, path_of(CINE) + "/rendered", accept=accept))) == 5
+    parts = parse_parts(get(http, path_of(CINE) + "/rendered", accept=accept))
+    assert len(parts) == 5
+    assert parts[4][0]["Content-Location"].endswith(f"{path_of(CINE)}/frames/5/rendered")
 
 
 def test_bit_packed_frames_are_rendered(http):
@@ -416,86 +414,6 @@ class TestPresentationState:
         assert "presentation state" in message
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None and os.environ.get("CI") != "true", reason="ffmpeg is not here")
-class TestVideo:
-    """Several frames as video/mp4, and videos that are stored."""
-
-    @staticmethod
-    def open(response, tmp_path):
-        assert response.headers["content-type"] == "video/mp4"
-        assert int(response.headers["content-length"]) == len(response.content)
-        path = tmp_path / "video.mp4"
-        path.write_bytes(response.content)
-        command = ["ffprobe", "-v", "error", "-count_frames", "-show_streams", "-of", "json", path]
-        (stream,) = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["streams"]
-        return stream
-
-    @pytest.mark.parametrize(("frames", "count"), [("", 5), ("/frames/2,4,5", 3)])
-    def test_frames_play(self, http, tmp_path, frames, count):
-        response = get(http, path_of(CINE) + frames + "/rendered", accept="video/mp4", viewport="64,64")
-        stream = self.open(response, tmp_path)
-        assert (stream["codec_name"], stream["width"], stream["height"]) == ("h264", 64, 64)
-        assert stream["nb_read_frames"] == str(count)
-
-    def test_rate_is_that_of_the_instance(self, http, tmp_path):
-        cine = build_multiframe(4, FrameTime="40")
-        store_at(http, cine)
-        assert self.open(get(http, path_of(cine) + "/rendered", accept="video/*"), tmp_path)["avg_frame_rate"] == "25/1"
-
-    @pytest.mark.parametrize("path", [path_of(CT) + "/rendered", path_of(CINE) + "/frames/1/rendered"])
-    def test_one_frame_makes_none(self, http, path):
-        assert "One frame" in get(http, path, 406, accept="video/mp4").json()["message"]
-        assert picture(get(http, path, accept="video/mp4, image/png;q=0.5")).get_format_mimetype() == "image/png"
-
-    def test_videos_of_a_series_are_parts(self, http):
-        ((headers, body),) = parse_parts(get(http, path_of(CINE, "series") + "/rendered",
-                                             accept='multipart/related; type="video/mp4"'))  # fmt: skip
-        assert headers["Content-Type"] == "video/mp4"
-        assert body[4:8] == b"ftyp"
-
-    def test_nobody_gets_a_video_who_takes_anything(self, http):
-        assert picture(get(http, path_of(CINE) + "/rendered", accept="*/*")).get_format_mimetype() == "image/jpeg"
-
-    def test_without_ffmpeg_it_is_said_what_is_missing(self, http, monkeypatch):
-        monkeypatch.setenv("PATH", "/nowhere")
-        assert "ffmpeg" in get(http, path_of(CINE) + "/rendered", 406, accept="video/mp4").json()["message"]
-
-    @pytest.fixture(scope="class")
-    @staticmethod
-    def stored(http):
-        """An endoscopic video of 12 frames whose brightness grows by 20, as its sender would encode it."""
-        with encode_video((Image.new("RGB", (64, 48), (level * 20,) * 3) for level in range(12)), 25, 90, None) as made:
-            stream = made.read()
-        dataset = build_encapsulated(
-            [stream + b"\0" * (len(stream) % 2)],
-            SOPClassUID="1.2.840.10008.5.1.4.1.1.77.1.1.1", Rows=48, Columns=64, NumberOfFrames=12, SamplesPerPixel=3,
-            PhotometricInterpretation="YBR_PARTIAL_420", PlanarConfiguration=0,
-        )  # fmt: skip
-        store_at(http, as_part10(dataset, "1.2.840.10008.1.2.4.102"))
-        return dataset, stream
-
-    def test_stored_video_leaves_in_a_container_that_browsers_play(self, http, stored, tmp_path):
-        stream = self.open(get(http, path_of(stored[0]) + "/rendered", accept="video/mp4"), tmp_path)
-        assert (stream["codec_name"], stream["nb_read_frames"]) == ("h264", "12")
-
-    @pytest.mark.parametrize(("frames", "level"), [("", 120), ("/frames/1", 0), ("/frames/12", 220)])
-    def test_stored_video_has_stills(self, http, stored, frames, level):
-        still = picture(get(http, path_of(stored[0]) + frames + "/rendered", accept="image/png"))
-        assert still.size == (64, 48)
-        assert np.asarray(still).mean() == pytest.approx(level, abs=4)
-        assert picture(get(http, path_of(stored[0]) + "/thumbnail")).size == (256, 192)
-
-    def test_stored_video_has_frames_in_any_order(self, http, stored):
-        parts = parse_parts(get(http, path_of(stored[0]) + "/frames/7,3,9/rendered", accept="image/png"))
-        levels = [np.asarray(Image.open(io.BytesIO(body))).mean() for _, body in parts]
-        assert levels == pytest.approx([120, 40, 160], abs=4)
-        get(http, path_of(stored[0]) + "/frames/13/rendered", 404)
-
-    def test_stored_video_is_made_smaller_for_who_asks(self, http, stored, tmp_path):
-        response = get(http, path_of(stored[0]) + "/rendered", accept="video/mp4", viewport="32,32")
-        assert self.open(response, tmp_path)["width"] == 32
-
-
 class TestProfile:
     """The iccprofile parameter (PS3.18 8.3.5.1.5)."""
 
@@ -614,3 +532,41 @@ def test_every_answer_has_its_headers(http):
     assert response.headers["vary"] == "Accept"
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["content-location"].endswith(path_of(CT) + "/rendered")
+
+
+def test_those_who_wait_for_pictures_hold_up_nobody_else(archive, service, monkeypatch):
+    all_threads = 40  # of the server, by default
+    release, begun = threading.Event(), threading.Semaphore(0)
+
+    def render_slowly(*_, **__):
+        begun.release()
+        release.wait(60)
+        return b"picture"
+
+    monkeypatch.setattr(archive.render, "render_instance", render_slowly)
+    with httpx.Client(base_url=service, timeout=60, limits=httpx.Limits(max_connections=100)) as client:
+        store_at(client, CT)
+        with ThreadPoolExecutor(2 * all_threads) as pool:
+            path = f"{path_of(CT)}/rendered"
+            waiting = [pool.submit(client.get, path, headers={"Accept": "image/png"}) for _ in range(2 * all_threads)]
+            for _ in range(RENDERING_THREADS):
+                assert begun.acquire(timeout=30)
+            try:
+                assert client.get("/studies").status_code == 200
+            finally:
+                release.set()
+            assert {future.result().content for future in waiting} == {b"picture"}
+
+
+def test_more_films_than_can_be_made_are_sent_away(archive, service, monkeypatch):
+    with httpx.Client(base_url=service, timeout=60) as client:
+        store_at(client, CINE)
+        monkeypatch.setattr(archive.render, "_film_room", threading.BoundedSemaphore(1))
+        gif, mp4 = ({"Accept": kind} for kind in ("image/gif", "video/mp4"))
+        path = f"{path_of(CINE)}/rendered"
+        with archive.render._filming():
+            for headers in (gif, mp4):
+                answer = client.get(path, headers=headers)
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+            assert client.get(path, headers={"Accept": "image/jpeg"}).status_code == 200
+        assert client.get(path, headers=gif).status_code == 200

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from starlette.datastructures import Headers
 
-from dicomweb.caching import REVALIDATE, Entity, accepts_gzip, choose_range, derive_tag, is_known
+from dicomweb.caching import REVALIDATE, Entity, choose_coding, choose_range, derive_tag, is_known
 
 TAG = '"abc"'
 ENTITY = Entity(TAG, REVALIDATE, modified_at=datetime(2026, 11, 22, 10, 0, 0, 900_000, UTC))
@@ -65,13 +65,14 @@ def test_a_range_of_something_else_is_no_range(field):
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        (["gzip"], True), (["br, gzip;q=0.8"], True), (["*"], True), (["deflate", "GZIP"], True), (["x-gzip"], True),
-        ([], False), ([""], False), (["br"], False), (["gzip;q=0"], False), (["*;q=0"], False),
-        (["gzip;q=0.2, identity;q=0.5"], False), (["gzip;q=nonsense"], False), (["gzip; q=0.5"], True),
+        (["gzip"], "gzip"), (["br"], "br"), (["gzip, deflate, br, zstd"], "br"), (["br;q=0.8, gzip"], "gzip"),
+        (["*"], "br"), (["br;q=0, *"], "gzip"), (["deflate", "GZIP"], "gzip"), (["x-gzip"], "gzip"),
+        (["gzip; q=0.5"], "gzip"), ([], ""), ([""], ""), (["gzip;q=0"], ""), (["*;q=0"], ""), (["zstd"], ""),
+        (["gzip;q=0.2, identity;q=0.5"], ""), (["gzip;q=nonsense"], ""),
     ],
 )  # fmt: skip
-def test_gzip_is_used_where_it_is_wanted(fields, expected):
-    assert accepts_gzip(fields) is expected
+def test_the_coding_is_the_one_that_is_wanted_most_and_then_the_smallest(fields, expected):
+    assert choose_coding(fields) == expected
 
 
 def test_an_answer_that_is_made_anew_has_a_weak_tag():

@@ -4,6 +4,7 @@ import asyncio
 import os
 import zlib
 
+import brotli
 import pytest
 
 from dicomweb.middleware import CompressJson
@@ -11,7 +12,7 @@ from dicomweb.middleware import CompressJson
 CHUNK = 256 * 1024
 
 
-def send_through(chunks, content_type=b"application/dicom+json", *, extra=()):
+def send_through(chunks, content_type=b"application/dicom+json", *, extra=(), coding="gzip"):
     """Return the messages that leave, and how many bytes were out when each chunk was handed in."""
     out, seen = [], []
 
@@ -25,18 +26,23 @@ def send_through(chunks, content_type=b"application/dicom+json", *, extra=()):
     async def keep(message):
         out.append(message)
 
-    scope = {"type": "http", "headers": [(b"accept-encoding", b"gzip")]}
+    scope = {"type": "http", "headers": [(b"accept-encoding", coding.encode())]}
     asyncio.run(CompressJson(app)(scope, None, keep))
     return out, seen
 
 
-def test_a_long_answer_leaves_as_it_is_made():
-    chunks = [os.urandom(CHUNK) for _ in range(8)]
-    out, seen = send_through(chunks)
+@pytest.mark.parametrize(
+    ("coding", "decompress", "held_bytes"),
+    [("gzip", lambda body: zlib.decompress(body, 31), 128 * 1024), ("br", brotli.decompress, 512 * 1024)],
+)
+def test_a_long_answer_leaves_as_it_is_made(coding, decompress, held_bytes):
+    chunks = [os.urandom(CHUNK) for _ in range(16)]
+    out, seen = send_through(chunks, coding=coding)
     body = b"".join(message.get("body", b"") for message in out)
-    assert zlib.decompress(body, 31) == b"".join(chunks)
+    assert (b"content-encoding", coding.encode()) in out[0]["headers"]
+    assert decompress(body) == b"".join(chunks)
     for handed_in, left in enumerate(seen):
-        assert handed_in * CHUNK - left < 128 * 1024
+        assert handed_in * CHUNK - left < held_bytes
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,13 @@ def test_an_item_is_in_the_order_of_its_tags():
     assert list(merged) == ["00080020", "00100020"]
 
 
+def test_the_available_transfer_syntax_is_in_its_place_among_the_tags():
+    encoded = dicom_json.encode(dicom_json.item(dicom_json.element("StudyDate", "1"), dicom_json.element("Rows", 2)))
+    named = orjson.loads(dicom_json.with_transfer_syntax(encoded, "1.2.840.10008.1.2.4.102"))
+    assert list(named) == ["00080020", "00083002", "00280010"]
+    assert named["00083002"] == {"vr": "UI", "Value": ["1.2.840.10008.1.2.4.102"]}
+
+
 @given(st.lists(json_values, max_size=4))
 def test_joined_items_are_one_array(items):
     assert orjson.loads(b"".join(dicom_json.join_array(map(orjson.dumps, items)))) == items

@@ -106,6 +106,15 @@ def test_equal_names_rank_first_then_other_spellings_then_longer_names() -> None
     assert all(value is None or value < 1.0 for name, value in scores.items() if name != "BÉNALI")
 
 
+def test_a_name_that_has_the_words_as_asked_ranks_before_those_that_only_sound_alike() -> None:
+    """Issue 4: ranked, exact first; also of a family name alone, which equals no whole name."""
+    for asked, otherwise in [("Hassan", "Hasan^Amine"), ("Mohamed", "Mohammed^Amine"), ("بنعلي", "Benali^Amine")]:
+        written, sounding = score(asked, f"{asked}^Amine"), score(asked, otherwise)
+        assert written is not None
+        assert sounding is not None
+        assert sounding < written < 1.0
+
+
 @given(TEXT | NAME, TEXT | NAME)
 def test_a_name_made_ready_scores_each_component_group_alike(query: str, name: str) -> None:
     sought = Sought(query)

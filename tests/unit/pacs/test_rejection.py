@@ -9,7 +9,7 @@ from pacs.app import Parts, open_archive
 from pacs.config import DatabaseSettings, Settings, StorageSettings
 from pacs.errors import InstanceNotFound, StudyNotFound
 from pacs.imaging.representation import ANY
-from pacs.index import changes, conflicts
+from pacs.index import changes, conflicts, withholding
 from pacs.ingest.incoming import Incoming
 from pacs.ingest.outcome import Disposition, Outcome, Reason
 from pacs.ingest.withholding import WithheldReason
@@ -103,7 +103,8 @@ def test_note_itself_is_hidden_and_its_bytes_can_be_opened_to_be_forwarded(parts
     note = build_key_objects(title, [image])
     store(note)
     assert shown(parts, note.StudyInstanceUID) == []
-    record = parts.archive.withhold.find_note(LOCAL, note.SOPInstanceUID).record()
+    with parts.database.read() as connection:
+        record = withholding.find_note(connection, CLINICAL_PARTITION, note.SOPInstanceUID).record()
     with parts.archive.retrieve.open_instance(LOCAL, record, ANY) as opened:
         assert b"".join(opened.iter_chunks()) == as_part10(note)
 

@@ -341,10 +341,11 @@ def test_browsers_are_not_asked_to_be_faster_than_they_are():
         assert picture.info["duration"] == 20
 
 
-def test_animation_without_end_is_refused():
+@pytest.mark.parametrize("side", [1, 2048])
+def test_animation_without_end_is_refused(side):
     def endless():
         while True:
-            yield Image.new("L", (2048, 2048))
+            yield Image.new("L", (side, side))
 
     with pytest.raises(NotAcceptable, match="too many"):
         encode_animation(endless(), 100)

@@ -315,6 +315,7 @@ def test_colour_says_what_became_of_it():
         forms[syntax] = (after.PhotometricInterpretation, after.PlanarConfiguration)
         assert np.array_equal(pixels_of(after), dataset_pixels(dataset))
     assert forms == {
+        uid.JPEGLosslessSV1: ("RGB", 0),
         uid.JPEGLSLossless: ("RGB", 0),
         uid.JPEG2000Lossless: ("YBR_RCT", 0),
         uid.HTJ2KLossless: ("YBR_RCT", 0),

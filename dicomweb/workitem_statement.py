@@ -1,10 +1,10 @@
-"""What is claimed of the Worklist Service beyond its resources, for the conformance statement."""
+"""What the conformance statement says of the Worklist Service beyond its resources."""
 
 from pacs.workitems.attributes import DEFAULT_WORKLIST_LABEL
 from pacs.workitems.subscriptions import MAX_SUBSCRIBERS
 from pacs.workitems.worklist import KEPT_FOR
 
-CLAIMS = f"""
+STATEMENT = f"""
 Worklist Service, UPS-RS (PS3.18 11; PS3.4 CC), for UPS Push, Pull, Watch, Event and Query over HTTP only:
 
 - Every transaction of PS3.18 11.4 to 11.13, also in `application/dicom+xml`; event reports in JSON over a WebSocket at
