@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA := pacs-data
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test lint types unit docs bench fuzz setup clean
+.PHONY: help run test lint types unit docs bench look fuzz setup clean
 
 help:
 	@echo "make run     serve the archive: DICOM on 11112, viewer and DICOMweb on http://127.0.0.1:8080"
@@ -15,6 +15,7 @@ help:
 	@echo "make unit    the tests that need no server and no browser"
 	@echo "make docs    regenerate docs/conformance.md from what is mounted"
 	@echo "make bench   ingest against the limits of the machine, hostile peers, streams, and a slow link"
+	@echo "make look    every displayable object in the real viewer, for the better part of an hour"
 	@echo "make fuzz    the parsers against random bytes, for longer than the suite does"
 	@echo "make setup   what they all need, into $(VENV)"
 	@echo "make clean   remove the virtual environment and caches, never data"
@@ -26,7 +27,7 @@ run: $(VENV)/installed
 
 test: lint types
 	$(BIN)/pytest -n 2 --dist loadfile -m "not browser"
-	$(BIN)/pytest -m browser
+	$(BIN)/pytest -m "browser and not long"
 
 unit: $(VENV)/developing
 	$(BIN)/pytest -n 2 --dist loadfile tests/unit
@@ -48,6 +49,9 @@ bench: $(VENV)/developing
 	$(BIN)/python benchmarks/hostile.py
 	$(BIN)/python benchmarks/streaming.py
 	$(BIN)/python benchmarks/low_bandwidth.py
+
+look: $(VENV)/developing
+	$(BIN)/pytest tests/browser/test_corpus.py
 
 fuzz: $(VENV)/developing
 	PACS_FUZZ_FACTOR=100 $(BIN)/pytest tests/fuzz tests/conformance/dicomweb/test_openapi.py --timeout 36000

@@ -32,6 +32,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
 from tests.browser.conftest import PROJECT
+from tests.browser.exceptions import NO_PICTURE, NOT_SHOWN, OTHERWISE
 from tests.browser.structures import build_structures
 from tests.browser.viewing import PATIENCE_SECONDS, DisplaySet, Session, likeness, spread
 from tests.scenarios.process import ArchiveProcess, serving
@@ -44,6 +45,15 @@ ROOTS = [root for root in (PROJECT / "sample_data", PROJECT.parent / "shared" / 
 FOLDERS = sorted(
     f"{root.name}/{folder.name}" for root in ROOTS for folder in root.iterdir() if any(folder.rglob("*.dcm"))
 )
+QUICK = (
+    "corpus/ct-single",
+    "corpus/encapsulated",
+    "corpus/mr-single",
+    "corpus/palettes",
+    "corpus/rt",
+    "sample_data/ct-head",
+)
+"""These are opened in every run of the suite; all of them take the better part of an hour: ``make look``."""
 SAMPLE_CT = PROJECT / "sample_data" / "ct-head"
 STUDIES_A_PAGE = 12
 FRAMES_A_STACK = 16
@@ -64,18 +74,6 @@ SEEN_BEFORE = """
 """
 """Neither the tour of the tools nor the warning lies over the picture. The frame that holds a PDF has no storage."""
 
-NO_PICTURE = {
-    "1.2.840.10008.5.1.4.1.1.6": "the viewer knows no retired SOP Class",
-    "1.2.840.10008.5.1.4.1.1.11.1": "a presentation state is no picture, and the viewer applies none",
-    "1.2.840.10008.5.1.4.1.1.67": "a real world value mapping is no picture",
-    "1.2.840.10008.5.1.4.1.1.88.59": "a key object selection is a list, for which the viewer has no viewport",
-    "1.2.840.10008.5.1.4.1.1.91.1": "bulk annotations are drawn by no viewport of this version",
-    "1.2.840.10008.5.1.4.1.1.481.5": "a plan is no picture",
-    "1.2.840.10008.5.1.4.1.1.481.8": "a plan is no picture",
-    "1.2.840.10008.5.1.4.39.1": "a colour palette belongs to no patient and is no picture",
-    "1.2.3.4.5.6.7.8.9": "nobody knows this SOP Class",
-}
-"""By SOP Class: the viewer itself says that it cannot show these, and the test holds it to that."""
 WITHOUT_PIXELS = (
     *NO_PICTURE,
     "1.2.840.10008.5.1.4.1.1.9.",
@@ -84,48 +82,6 @@ WITHOUT_PIXELS = (
     "1.2.840.10008.5.1.4.1.1.481.3",
 )
 """How the UIDs of SOP Classes begin that are shown, or not, without pixel data: waveforms, reports, documents."""
-NOT_SHOWN = {
-    "corpus/cr/RG1_J2KI.dcm": "its Pixel Spacing is 0: in the viewer it has no size",
-    "corpus/us/gdcm-US-ALOKA-16.dcm": "the viewer reads no segmented palette, which is the only one it has",
-    "corpus/us/gdcm-US-ALOKA-16_big.dcm": "the viewer reads no segmented palette, which is the only one it has",
-    "corpus/broken-made/frames_mismatch.dcm": "it says that it has 1000 frames, and has one",
-    "corpus/broken-made/truncated_in_pixels.dcm": "it ends before its last row",
-    "corpus/seg/seg_image_ct_binary_fractional.dcm": "the viewer says that it takes no fractional segmentation",
-    "corpus/seg/seg_image_ct_true_fractional.dcm": "the viewer says that it takes no fractional segmentation",
-    "corpus/seg/seg_image_cr_binary.dcm": "the viewer breaks on a segmentation of a projection: no Pixel Measures",
-    "corpus/sr/sr-example__seg.dcm": "the images it is of are not in the corpus",
-    "corpus/sr/sr-example__sr.dcm": "the images it measures are not in the corpus",
-    "corpus/pydicom/rtstruct.dcm": "it lacks the Contour Image Sequence (Type 1), so the viewer makes nothing of it",
-    **dict.fromkeys(
-        (
-            f"corpus/wsm/seg_image_sm_{name}.dcm"
-            for name in (
-                "control",
-                "control_labelmap",
-                "control_labelmap_palette_color",
-                "dots",
-                "dots_tiled_full",
-                "numbers",
-            )
-        ),
-        "the mode for slides has no segmentations, and no other mode shows slides",
-    ),
-    "corpus/video/mpeg2.dcm": "no browser plays MPEG-2, and the viewer takes it for a stack of images",
-}
-"""By file: what does not appear, and why. An entry that has become wrong fails the test."""
-OTHERWISE = {
-    "corpus/enhanced/eCT_Supplemental.dcm": "the viewer shows the grey values, without the supplemental palette",
-    **dict.fromkeys(
-        (
-            f"corpus/{name}{frames}.dcm"
-            for name in ("sc/SC_rgb_16bit", "sc/SC_rgb_32bit", "sc/SC_rgb_expb_16bit", "sc/SC_rgb_expb_32bit",
-                         "pydicom/SC_rgb_rle_16bit", "pydicom/SC_rgb_rle_32bit")
-            for frames in ("", "_2frame")
-        ),
-        "the viewer has colours of 8 bits only: what is brighter than 255 is white",
-    ),
-}  # fmt: skip
-"""By file: what appears in other colours than DICOM says, and why."""
 
 
 @dataclass(frozen=True)
@@ -243,7 +199,9 @@ def open_page(chromium: Browser, collection: Collection) -> Iterator[Callable[[]
         context.close()
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize(
+    "folder", [pytest.param(folder, marks=() if folder in QUICK else pytest.mark.long) for folder in FOLDERS]
+)
 def test_every_displayable_object_is_shown_as_the_archive_renders_it(
     collection: Collection, open_page: Callable[[], Session], folder: str
 ):
@@ -257,7 +215,8 @@ def test_every_displayable_object_is_shown_as_the_archive_renders_it(
 
 
 def plan_pages(entries: list[Entry]) -> Iterator[tuple[str, list[str]]]:
-    """Yield the viewer's mode and the studies of one page after another."""
+    """Yield the viewer's mode and the studies of one page after another; not those of which nothing is to appear."""
+    entries = [entry for entry in entries if entry.name not in NOT_SHOWN]
     slides = {entry.study for entry in entries if entry.sop_class == SLIDE}
     others = sorted({entry.study for entry in entries} - slides)
     yield from (("microscopy", [study]) for study in sorted(slides))
@@ -325,20 +284,23 @@ class Looking:
 
     def _see_stack(self, session: Session, display_set: DisplaySet) -> str:
         """Scroll through it; every frame must look as the archive renders it."""
-        # A viewport is made anew for it: nothing may be asked of it before it shows the first of its frames.
-        first = wait_for(
-            session.read_canvas, lambda seen: seen is not None and names_any(seen[0], display_set.instances)
+        addresses = wait_for(
+            session.image_ids, lambda found: bool(found) and names_any(found[0], display_set.instances)
         )
-        addresses = session.image_ids()
-        if first is None or not addresses or not names_any(addresses[0], display_set.instances):
+        if not addresses or not names_any(addresses[0], display_set.instances):
             return "the viewport does not take it"
+        # A viewport is made anew for it: nothing may be asked of it before it shows the first of its frames, if it can.
+        if self._is_to_appear(addresses[0]) and not names_any(
+            wait_for_canvas(session, display_set), display_set.instances
+        ):
+            return "the viewport does not show it"
         if len(addresses) > FRAMES_A_STACK:
             addresses_at = [round(k * (len(addresses) - 1) / (FRAMES_A_STACK - 1)) for k in range(FRAMES_A_STACK)]
         else:
             addresses_at = list(range(len(addresses)))
         for index in addresses_at:
             address = addresses[index].removeprefix("wadors:")
-            if not any(uid in self.wanted and self.wanted[uid].name not in NOT_SHOWN for uid in address.split("/")):
+            if not self._is_to_appear(address):
                 continue
             expected = self._render(address)
             if len(addresses) > 1:
@@ -348,6 +310,9 @@ class Looking:
             if best < least:
                 return f"frame {index + 1} is not what is rendered: {best:.3f}"
         return ""
+
+    def _is_to_appear(self, address: str) -> bool:
+        return any(uid in self.wanted and self.wanted[uid].name not in NOT_SHOWN for uid in address.split("/"))
 
     def _is_otherwise(self, uid: str) -> bool:
         return uid in self.wanted and self.wanted[uid].name in OTHERWISE
@@ -434,6 +399,12 @@ class Looking:
 def right_half(screenshot: bytes) -> Image.Image:
     picture = Image.open(io.BytesIO(screenshot))
     return picture.crop((picture.width * 55 // 100, 0, picture.width, picture.height * 3 // 4))
+
+
+def wait_for_canvas(session: Session, display_set: DisplaySet) -> str:
+    """Return the address of the frame on the canvas as soon as it is one of these; "" if there is none."""
+    seen = wait_for(session.read_canvas, lambda seen: seen is not None and names_any(seen[0], display_set.instances))
+    return seen[0] if seen else ""
 
 
 def compare(session: Session, address: str, expected: Image.Image) -> float:

@@ -34,7 +34,6 @@ _FLAT = 2.0
 """Grey values around the mean, which JPEG may make of one colour."""
 
 HARMLESS = {
-    "Error validating study": "the viewer stumbles over a study none of whose objects says its modality, and opens it",
     "_setThrew is not defined": "the bundled OpenJPH breaks on a part of a frame in which the resolution that the"
     " viewer tries has not begun; the viewer passes over it and decodes the next, longer part, or the whole",
 }

@@ -117,10 +117,10 @@ class WatchedSearcher:
     def __init__(self, searcher, before_page) -> None:
         self._searcher, self._before_page, self.pages = searcher, before_page, 0
 
-    def search(self, principal, query, *, with_header=False):
+    def search(self, principal, query, *, with_header=False, behind=None):
         self._before_page(self.pages)
         self.pages += 1
-        return self._searcher.search(principal, query, with_header=with_header)
+        return self._searcher.search(principal, query, with_header=with_header, behind=behind)
 
 
 # Models and levels.
