@@ -46,7 +46,6 @@ FOLDERS = sorted(
     f"{root.name}/{folder.name}" for root in ROOTS for folder in root.iterdir() if any(folder.rglob("*.dcm"))
 )
 QUICK = (
-    "corpus/ct-single",
     "corpus/encapsulated",
     "corpus/mr-single",
     "corpus/palettes",
