@@ -44,6 +44,7 @@ class SlowLink:
     port: int = 0
     up: Direction = field(init=False)
     down: Direction = field(init=False)
+    _transports: set[asyncio.WriteTransport] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.up = Direction(self.bits_per_second)
@@ -63,13 +64,20 @@ class SlowLink:
         self.port = server.sockets[0].getsockname()[1]
         return server
 
+    def cut(self) -> None:
+        """End every connection at once, whatever is still to be sent over it."""
+        for transport in self._transports:
+            transport.abort()
+
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._transports.add(writer.transport)
         await asyncio.sleep(2 * self.delay_seconds)
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
         except OSError:
             writer.close()
             return
+        self._transports.add(far_writer.transport)
         try:
             await asyncio.gather(self._carry(reader, far_writer, self.up), self._carry(far_reader, writer, self.down))
         except asyncio.CancelledError:
@@ -118,16 +126,17 @@ def slow_link(target_port: int, bits_per_second: float = 512_000, delay_seconds:
     try:
         yield link
     finally:
-        asyncio.run_coroutine_threadsafe(_stop(server), loop).result(10)
+        asyncio.run_coroutine_threadsafe(_stop(server, link), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
 
 
-async def _stop(server: asyncio.Server) -> None:
+async def _stop(server: asyncio.Server, link: SlowLink) -> None:
     server.close()
     rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in rest:
         task.cancel()
     await asyncio.gather(*rest, return_exceptions=True)
+    link.cut()
     await asyncio.sleep(0.1)  # what was closed is let go of in a later turn of the loop
