@@ -5,6 +5,7 @@ to a file ``crash-...`` in the working directory.
 """
 
 import contextlib
+import resource
 import sys
 import tempfile
 from collections.abc import Callable
@@ -41,6 +42,7 @@ with atheris.instrument_imports(include=["dicomweb", "pacs"]):
     from pacs.ingest.limits import Limits
     from pacs.model import Level
 
+MEMORY_BYTES = 1 << 30
 LIMITS = Limits(depth=8, elements=500, inline_values=500, values=500, inflated_bytes=64 * 1024)
 
 XML = b"""@<NativeDicomModel>
@@ -158,6 +160,8 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], tuple[bytes, ...]]] = {
 
 
 def main() -> None:
+    # Not libFuzzer's own limit: that looks at the peak of resident memory, which a process inherits over fork and exec.
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     name, *options = sys.argv[1:]
     target, seeds = TARGETS[name]
     with tempfile.TemporaryDirectory() as corpus:
