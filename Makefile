@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DATA := pacs-data
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help run test lint types unit docs bench look fuzz setup clean
+.PHONY: help run test lint types unit docs bench bench-smoke look fuzz setup clean
 
 help:
 	@echo "make run     serve the archive: DICOM on 11112, viewer and DICOMweb on http://127.0.0.1:8080"
@@ -14,7 +14,8 @@ help:
 	@echo "make types   mypy, strict"
 	@echo "make unit    the tests that need no server and no browser"
 	@echo "make docs    regenerate docs/conformance.md from what is mounted"
-	@echo "make bench   ingest against the limits of the machine, hostile peers, streams, and a slow link"
+	@echo "make bench   beside Orthanc and the limits of the machine; then hostile peers, streams, and a slow link"
+	@echo "make bench-smoke   the work of each request, counted and not timed; make test does it too"
 	@echo "make look    every displayable object in the real viewer, for the better part of an hour"
 	@echo "make fuzz    the parsers against random bytes, for longer than the suite does"
 	@echo "make setup   what they all need, into $(VENV)"
@@ -45,10 +46,13 @@ docs: $(VENV)/installed
 	$(BIN)/pacs conformance > docs/conformance.md
 
 bench: $(VENV)/developing
-	$(BIN)/python benchmarks/ingest.py
+	$(BIN)/python -m benchmarks.compare
 	$(BIN)/python benchmarks/hostile.py
 	$(BIN)/python benchmarks/streaming.py
 	$(BIN)/python benchmarks/low_bandwidth.py
+
+bench-smoke: $(VENV)/developing
+	$(BIN)/pytest tests/scenarios/test_work_counts.py
 
 look: $(VENV)/developing
 	$(BIN)/pytest tests/browser/test_corpus.py

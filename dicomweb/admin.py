@@ -1,7 +1,7 @@
 """Health for whoever watches the archive, and the list of operations for whoever writes a client."""
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import orjson
 from fastapi import APIRouter, FastAPI
@@ -23,8 +23,11 @@ b { display: inline-block; min-width: 3.5rem; font: 700 .8em ui-monospace, monos
 """
 
 
-def build_router(is_ready: Callable[[], dict[str, bool]]) -> APIRouter:
-    """Return ``/healthz``, ``/readyz`` and ``/docs``; ``is_ready`` names each part and whether it answers."""
+def build_router(is_ready: Callable[[], Mapping[str, bool | int]]) -> APIRouter:
+    """Return ``/healthz``, ``/readyz`` and ``/docs``; ``is_ready`` names each part and whether it answers.
+
+    What it counts is told as it is.
+    """
     router = APIRouter(tags=["Health"])
 
     @router.get("/healthz", summary="Whether this process is alive", operation_id="check_alive")
@@ -34,8 +37,9 @@ def build_router(is_ready: Callable[[], dict[str, bool]]) -> APIRouter:
     @router.get("/readyz", summary="Whether index and store answer", operation_id="check_ready")
     def check_ready() -> Response:
         parts = is_ready()
-        is_up = all(parts.values())
-        state = {name: "up" if answers else "down" for name, answers in parts.items()}
+        is_up = not any(answers is False for answers in parts.values())
+        words = {True: "up", False: "down"}
+        state = {name: words[found] if isinstance(found, bool) else found for name, found in parts.items()}
         return _json({"status": "ready" if is_up else "not ready", "parts": state}, 200 if is_up else 503)
 
     @router.get("/docs", include_in_schema=False)

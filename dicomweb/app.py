@@ -1,6 +1,6 @@
 """The HTTP application: routers, the order of what surrounds them, and nothing at import time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
@@ -30,6 +30,7 @@ from dicomweb.capabilities import AnswerOptions, methods_of
 from dicomweb.changes import Waiters
 from dicomweb.context import Context
 from dicomweb.middleware import CompressJson, HeadAsGet, NoSniffing, Unrouted
+from dicomweb.plain_route import PlainFirst
 from pacs.archive import Archive
 from pacs.model import Door, Origin
 
@@ -64,7 +65,7 @@ _EXPOSED_HEADERS = (
 def create_app(
     archive: Archive,
     *,
-    is_ready: Callable[[], dict[str, bool]],
+    is_ready: Callable[[], Mapping[str, bool | int]],
     viewer: ASGIApp | None = None,
     cors_origins: Sequence[str] = (),
     root: str = "/dicom-web",
@@ -102,7 +103,7 @@ def create_app(
     errors.install(app)
     workitems.install(app, context)
     services = _build_services(context, cors_origins)
-    routers = [*services, *_build_besides(context, is_ready, waiters or Waiters())]
+    routers = [*services, *_build_besides(context, is_ready, waiters or Waiters(archive.changes.watch))]
     for router in routers:
         app.include_router(router)
     unrouted = Unrouted([route for router in services for route in router.routes])
@@ -122,7 +123,9 @@ def _build_services(context: Context, cors_origins: Sequence[str]) -> list[APIRo
     ]
 
 
-def _build_besides(context: Context, is_ready: Callable[[], dict[str, bool]], waiters: Waiters) -> list[APIRouter]:
+def _build_besides(
+    context: Context, is_ready: Callable[[], Mapping[str, bool | int]], waiters: Waiters
+) -> list[APIRouter]:
     """Return what is plain JSON, for DICOM has no service for it."""
     return [
         *(beside.build_router(context) for beside in (worklist, corrections, withheld, queue)),
@@ -133,6 +136,7 @@ def _build_besides(context: Context, is_ready: Callable[[], dict[str, bool]], wa
 
 def _surround(app: FastAPI, routes: Sequence[BaseRoute], cors_origins: Sequence[str]) -> None:
     """Put around the application what every request passes; what is added last is the outermost."""
+    app.add_middleware(PlainFirst, routes=routes)
     app.add_middleware(CompressJson)
     app.add_middleware(HeadAsGet)
     app.add_middleware(NoSniffing)

@@ -20,6 +20,7 @@ from dicomweb.context import Context
 from dicomweb.multipart import derive_boundary
 from pacs.access import Principal
 from pacs.model import InstanceRecord
+from pacs.retrieve import Revision
 
 REVALIDATE = "private, no-cache"
 """For what carries a patient's name: kept, but asked for again each time, so that a correction or a rejection holds at
@@ -78,14 +79,32 @@ def describer(context: Context) -> Describe:
         request: Request, principal: Principal, records: Sequence[InstanceRecord], shape: object, cache_control: str
     ) -> Entity:
         revision = context.archive.retrieve.read_revision(principal, records)
-        # A multipart answer is other bytes with another boundary.
-        boundary = derive_boundary(context.boundary_key, ("etag",))
-        tag = derive_tag(revision.digest, context.base_url(request), request.url.path, repr(shape), boundary)
-        # A correction that is undone leaves no date behind, and an instance that is taken away none in its series.
-        is_dated = len(records) == 1 and not revision.is_corrected and "instance" in request.path_params
-        return Entity(tag, cache_control, modified_at=records[0].stored_at if is_dated else None)
+        return entity_of(context, request, records, revision, shape=shape, cache_control=cache_control)
 
     return describe
+
+
+def entity_of(
+    context: Context,
+    request: Request,
+    records: Sequence[InstanceRecord],
+    revision: Revision,
+    *,
+    shape: object,
+    cache_control: str,
+) -> Entity:
+    """Return the entity of an answer that is made of instances in this state, as a ``describer`` does."""
+    tag = tag_of(context, request, revision.digest, shape)
+    # A correction that is undone leaves no date behind, and an instance that is taken away none in its series.
+    is_dated = len(records) == 1 and not revision.is_corrected and "instance" in request.path_params
+    return Entity(tag, cache_control, modified_at=records[0].stored_at if is_dated else None)
+
+
+def tag_of(context: Context, request: Request, digest: str, shape: object) -> str:
+    """Return the entity tag of an answer made of instances in a state, given by a digest, in a shape as above."""
+    # A multipart answer is other bytes with another boundary.
+    boundary = derive_boundary(context.boundary_key, ("etag",))
+    return derive_tag(digest, context.base_url(request), request.url.path, repr(shape), boundary)
 
 
 def derive_tag(*parts: str) -> str:

@@ -1,7 +1,7 @@
 """The change feed over HTTP: pages of the log, and waiting for what comes next without holding anything.
 
 A request that waits is an entry in a table of the event loop: no thread, no connection, no transaction. While anybody
-waits, one task looks at the end of the log twice a second and wakes whoever it has passed.
+waits, one task looks at the end of the log after each commit and wakes whoever it has passed.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from dicomweb.commits import Watch, ringing
 from dicomweb.context import Context
 from dicomweb.plain_json import parse_limit, parse_number, query_fields, respond
 from pacs.changes import MAX_PAGE, ChangePage, cursor_text, parse_cursor
@@ -26,7 +27,7 @@ MAX_WAIT_SECONDS = 60
 MAX_WAITERS = 128
 """Fewer than a server has connections: those who wait must leave room for those who work."""
 
-POLL_SECONDS = 0.5
+AFTER_FAILURE_SECONDS = 5.0
 
 NOW = "now"
 
@@ -41,7 +42,9 @@ LOGGER = logging.getLogger(__name__)
 class Waiters:
     """Those who wait for the log to pass their cursor, all in one event loop. ``end`` lets all of them go for good."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._bell = asyncio.Event()
         self._waiting: dict[asyncio.Future[None], Cursor] = {}
         self._poller: asyncio.Task[None] | None = None
         self._has_ended = False
@@ -60,7 +63,9 @@ class Waiters:
         gone = asyncio.create_task(_until_gone(request))
         self._waiting[passed] = after
         if self._poller is None or self._poller.done():
-            self._poller = asyncio.create_task(self._poll(read_end))
+            self._bell = asyncio.Event()
+            self._poller = asyncio.create_task(self._poll(read_end, self._bell))
+        self._bell.set()  # what was written since the caller has looked
         try:
             await asyncio.wait((passed, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
@@ -77,17 +82,21 @@ class Waiters:
         self._has_ended = True
         self._wake(lambda _: True)
 
-    async def _poll(self, read_end: Callable[[], Cursor]) -> None:
-        while True:
-            try:
-                end = await run_in_threadpool(read_end)
-            except PacsError as error:
-                LOGGER.warning("The end of the change log cannot be read now: %s", error)
-            except Exception:
-                LOGGER.exception("The end of the change log cannot be read")
-            else:
-                self._wake(partial(gt, end))
-            await asyncio.sleep(POLL_SECONDS)
+    async def _poll(self, read_end: Callable[[], Cursor], bell: asyncio.Event) -> None:
+        with ringing(self._watch, bell):
+            while await bell.wait():
+                bell.clear()
+                try:
+                    end = await run_in_threadpool(read_end)
+                except PacsError as error:
+                    LOGGER.warning("The end of the change log cannot be read now: %s", error)
+                except Exception:
+                    LOGGER.exception("The end of the change log cannot be read")
+                else:
+                    self._wake(partial(gt, end))
+                    continue
+                await asyncio.sleep(AFTER_FAILURE_SECONDS)
+                bell.set()
 
     def _wake(self, concerns: Callable[[Cursor], bool]) -> None:
         for passed, after in self._waiting.items():

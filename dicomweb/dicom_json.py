@@ -6,9 +6,10 @@ from typing import Any
 import orjson
 
 from pacs.model import Attributes
+from pacs.retrieve.encoded import with_bulk_base, with_transfer_syntax
 from pacs.tags import tag_of, vr_of
 
-_BULK_KEY = b'"BulkDataURI":"'
+__all__ = ["element", "encode", "item", "join_array", "with_bulk_base", "with_transfer_syntax"]
 
 
 def element(keyword: str, *values: Any) -> Attributes:
@@ -39,20 +40,3 @@ def join_array(items: Iterable[bytes]) -> Iterator[bytes]:
         yield opening + one
         opening = b","
     yield b"[]" if opening == b"[" else b"]"
-
-
-def with_bulk_base(encoded: bytes, base: str) -> bytes:
-    """Return a JSON data set whose relative bulk data addresses start with ``base``.
-
-    The key is looked for as bytes, which is safe: inside a JSON string every quotation mark is escaped, so that no text
-    contains it, and our own encoder puts no space after the colon.
-    """
-    if _BULK_KEY not in encoded:
-        return encoded
-    return encoded.replace(_BULK_KEY, _BULK_KEY + orjson.dumps(base)[1:-1])
-
-
-def with_transfer_syntax(encoded: bytes, transfer_syntax_uid: str) -> bytes:
-    """Return a JSON data set with Available Transfer Syntax UID (0008,3002) in its place among the tags."""
-    content = orjson.loads(encoded)
-    return encode(item(content, element("AvailableTransferSyntaxUID", transfer_syntax_uid)))

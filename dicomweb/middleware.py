@@ -157,6 +157,14 @@ _COMPRESSORS: dict[str, Callable[[], Compressor]] = {
 }
 
 
+def compress(body: bytes, coding: str) -> bytes:
+    """Return a body in a content coding, or as it is if that is empty."""
+    if not coding:
+        return body
+    compressor = _COMPRESSORS[coding]()
+    return compressor.compress(body) + compressor.flush()
+
+
 def _is_text(content_type: str) -> bool:
     """Whether the body is JSON, or XML in parts or alone."""
     parsed = parse_media_type(content_type)

@@ -1,6 +1,7 @@
 """QIDO-RS, the Search transaction (PS3.18 10.6)."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -11,7 +12,8 @@ from dicomweb.addresses import SERIES, STUDY, check_uid, path_to
 from dicomweb.capabilities import offers
 from dicomweb.context import Context, accepted
 from dicomweb.media_types import MODEL_TYPES, choose_model
-from dicomweb.params import PARAMETERS, Search, parse_fields, parse_search
+from dicomweb.params import PARAMETERS, parse_fields, parse_search
+from dicomweb.plain_route import PlainRoute
 from dicomweb.sending import warning
 from pacs.model import Level
 from pacs.query import Equals
@@ -40,19 +42,20 @@ _KEYS = {
     Level.SERIES: ("StudyInstanceUID", "SeriesInstanceUID"),
     Level.INSTANCE: ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
 }
+_SELECTIONS = 64
 _ORDER = (Level.PATIENT, Level.STUDY, Level.SERIES, Level.INSTANCE)
 
 
 def build_router(context: Context) -> APIRouter:
     """Return the six search resources of PS3.18 Table 10.6.1-1."""
-    router = APIRouter(prefix=context.root, tags=["QIDO-RS"], default_response_class=Response)
+    router = APIRouter(prefix=context.root, tags=["QIDO-RS"], default_response_class=Response, route_class=PlainRoute)
     offered = offers(*MODEL_TYPES, query=PARAMETERS)
 
     def answer(request: Request, level: Level, returned_from: Level, **uids: str) -> Response:
         media_type = choose_model(accepted(request))
         address = [Equals(keyword, check_uid(uid)) for keyword, uid in uids.items()]
         search = parse_search(level, address, parse_fields(request.scope["query_string"].decode("latin-1")))
-        selection = _Selection(search, returned_from)
+        selection = _selection_of(search.query.level, returned_from, search.included_tags, search.includes_all)
         page = context.archive.search.search(
             context.principal(request), search.query, with_header=selection.needs_header
         )
@@ -109,10 +112,11 @@ def build_router(context: Context) -> APIRouter:
 
 
 class _Selection:
-    """Which attributes of a match are returned: decided once a request, applied to every match."""
+    """Which attributes of a match are returned: decided once for all searches that ask for the same."""
 
-    def __init__(self, search: Search, returned_from: Level) -> None:
-        level = search.query.level
+    def __init__(
+        self, level: Level, returned_from: Level, included_tags: frozenset[str], *, includes_all: bool
+    ) -> None:
         levels = _ORDER[: _ORDER.index(level) + 1]
         own = levels[levels.index(returned_from) :]
         known = [one for one in (*ATTRIBUTES, *DERIVED) if one.level in levels and not one.sequence]
@@ -120,13 +124,13 @@ class _Selection:
         default = {one.tag for one in known if one.returned_by_default and one.level in own}
         default.update(tag_of(keyword) for keyword in _KEYS[level])
         default |= _AT_EVERY_LEVEL
-        asked = {one.tag for one in known} & search.included_tags
+        asked = {one.tag for one in known} & included_tags
         self.level = level
         # What the index does not keep for searches is still in the header, of instances only.
-        is_indexed = search.included_tags <= {tag_of(one.keyword) for one in (*ATTRIBUTES, *DERIVED)}
-        self.needs_header = level is Level.INSTANCE and (search.includes_all or not is_indexed)
-        self._includes_all = search.includes_all
-        self._tags = sorted((default | search.included_tags) - _ADDED_HERE)
+        is_indexed = included_tags <= {tag_of(one.keyword) for one in (*ATTRIBUTES, *DERIVED)}
+        self.needs_header = level is Level.INSTANCE and (includes_all or not is_indexed)
+        self._includes_all = includes_all
+        self._tags = sorted((default | included_tags) - _ADDED_HERE)
         self._always = ((default - _CONDITIONAL) | asked) - _ADDED_HERE
 
     def apply(self, match: Match, base: str) -> bytes:
@@ -140,6 +144,11 @@ class _Selection:
         chosen.update(dicom_json.element("InstanceAvailability", "ONLINE"))
         chosen.update(dicom_json.element("RetrieveURL", address))
         return dicom_json.with_bulk_base(dicom_json.encode(dicom_json.item(chosen)), f"{address}/bulkdata/")
+
+
+@lru_cache(_SELECTIONS)
+def _selection_of(level: Level, returned_from: Level, included_tags: frozenset[str], includes_all: bool) -> _Selection:
+    return _Selection(level, returned_from, included_tags, includes_all=includes_all)
 
 
 def _path_of(match: Match, level: Level) -> str:

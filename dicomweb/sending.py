@@ -24,6 +24,10 @@ from pacs.retrieve import Representation
 
 T = TypeVar("T")
 
+WHOLE_BYTES = 1024 * 1024
+"""An answer of so many bytes is read by the thread that found it and sent as one body. A longer one pays little for the
+threads that read its chunks, and would be held in memory for as long as its client likes to take."""
+
 
 def started(items: Iterator[T]) -> Iterator[T]:
     """Return the same iterator with its first item taken, so that what it raises at the start is raised here."""
@@ -108,6 +112,12 @@ def _send_body(request: Request, body: _Body, entity: Entity, headers: dict[str,
                 return problem(416, "RangeNotSatisfiable", "The range begins behind the last byte.", refusal)
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{length_bytes}"
             chunks, length_bytes, status = body.iter_range(start, end), end - start, 206
+    if not is_head and length_bytes is not None and length_bytes <= WHOLE_BYTES:
+        try:
+            content = b"".join(chunks)
+        finally:
+            body.close()
+        return Response(content, status, {**headers, "Content-Type": body.content_type})
     # The first bytes are read before anything is promised.
     try:
         chunks = multipart.coalesce(chunks if is_head else started(chunks))

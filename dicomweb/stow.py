@@ -1,10 +1,11 @@
 """STOW-RS, the Store transaction (PS3.18 10.5): a body of any size goes through the one door, part by part.
 
 The body is taken from the socket by async code and given in batches to a Receiver, which is plain synchronous code on a
-pool thread: parse, spool, store. Nothing is held but one batch and the spool of the part under way, and a sender that
-stalls holds no thread.
+pool thread: parse, spool, store. Meanwhile the next batch comes in. Nothing is held but these two and the spool of the
+part under way, and a sender that stalls holds no thread.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
@@ -104,13 +105,9 @@ async def _receive(
     body = request.stream()
     refusal: Response | None = None
     try:
-        async with aclosing(_batches(body)) as batches:
-            async for batch in batches:
-                await run_in_threadpool(sink.feed, batch)
-                if receiver.is_exhausted:
-                    break
-            else:
-                await (run_sync(sink.finish, limiter=heavy) if sink.is_heavy else run_in_threadpool(sink.finish))
+        await _feed(body, receiver, sink)
+        if not receiver.is_exhausted:
+            await (run_sync(sink.finish, limiter=heavy) if sink.is_heavy else run_in_threadpool(sink.finish))
     except MultipartError as error:
         report.break_off(error)
     except (InvalidMetadata, ContentTooLarge) as error:
@@ -128,6 +125,27 @@ async def _receive(
         # Many clients read no answer before they have sent everything.
         pass
     return refusal or report.build()
+
+
+async def _feed(body: AsyncIterator[bytes], receiver: Receiver, sink: Sink) -> None:
+    """Give the body to the sink, while one batch is stored the next one being received; raise what the sink raises.
+
+    Whatever happens, no thread is in the sink any more when this ends.
+    """
+    feeding: asyncio.Task[None] | None = None
+    try:
+        async with aclosing(_batches(body)) as batches:
+            async for batch in batches:
+                if feeding is not None:
+                    await feeding
+                if receiver.is_exhausted:
+                    return
+                feeding = asyncio.create_task(run_in_threadpool(sink.feed, batch))
+        if feeding is not None:
+            await feeding
+    finally:
+        if feeding is not None:
+            await asyncio.gather(feeding, return_exceptions=True)
 
 
 async def _batches(body: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

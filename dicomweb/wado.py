@@ -7,7 +7,6 @@ every step is one change of threads: between two steps a slow client holds neith
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 
@@ -16,22 +15,22 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dicomweb import caching, data_sets, dicom_json, media_types, multipart
+from dicomweb import caching, media_types, metadata, multipart
 from dicomweb.addresses import FRAMES, INSTANCE, SERIES, STUDY, check_uids, parse_frame_list, path_of
 from dicomweb.archive_zip import File, name_of, write_zip
-from dicomweb.caching import Entity, choose_coding, describer, is_known
+from dicomweb.caching import Entity, describer, is_known
 from dicomweb.capabilities import offers
 from dicomweb.context import Context, accepted
 from dicomweb.errors import InvalidAddress
 from dicomweb.media_types import Form, first_acceptable
 from dicomweb.middleware import IS_HEAD
 from dicomweb.multipart import Part
+from dicomweb.plain_route import PlainRoute
 from dicomweb.sending import as_part, not_modified, send, send_multipart, send_single, started
 from pacs.access import Principal
 from pacs.errors import NotAcceptable
 from pacs.imaging.dicomdir import Directory
 from pacs.imaging.syntaxes import lookup
-from pacs.imaging.video import VIDEO_SYNTAXES
 from pacs.model import InstanceRecord
 from pacs.retrieve import CODECS_VERSION, Acceptable, Frames, Representation, Retriever
 from pacs.tags import text_of
@@ -45,9 +44,9 @@ _ACCEPT = ("accept",)
 
 def build_router(context: Context) -> APIRouter:
     """Return the retrieve resources of PS3.18 Tables 10.4.1-1 to 10.4.1-4."""
-    router = APIRouter(prefix=context.root, tags=["WADO-RS"], default_response_class=Response)
+    router = APIRouter(prefix=context.root, tags=["WADO-RS"], default_response_class=Response, route_class=PlainRoute)
     _add_instances(router, context)
-    _add_metadata(router, context)
+    metadata.add_resources(router, context)
     _add_frames(router, context)
     _add_bulk_data(router, context)
     return router
@@ -64,8 +63,10 @@ def _add_instances(router: APIRouter, context: Context) -> None:
         records = retriever.find_instances(principal, *check_uids(study, series, instance))
         base = context.base_url(request)
 
+        ahead = retriever.ahead_of(records)
+
         def open_part(record: InstanceRecord, form: Form) -> Part:
-            representation = _open(retriever, principal, record, form, is_alone=len(records) == 1)
+            representation = _open(ahead, principal, record, form, is_alone=len(records) == 1)
             return as_part(representation, media_types.DICOM, base + path_of(record))
 
         entity = describe(request, principal, records, forms, caching.REVALIDATE)
@@ -74,7 +75,7 @@ def _add_instances(router: APIRouter, context: Context) -> None:
         form, first = first_acceptable(forms, lambda form: _open_first(records, form, open_part))
         if form.media_type == media_types.ZIP:
             first.close()
-            return _send_zip(request, _iter_files(retriever, principal, records, form), entity)
+            return _send_zip(request, _iter_files(ahead, principal, records, form), entity)
         if not form.is_multipart:
             return send_single(request, first, entity)
         identity = (*form.transfer_syntax_uids, *(record.sop_instance_uid for record in records))
@@ -98,62 +99,9 @@ def _add_instances(router: APIRouter, context: Context) -> None:
         return answer(request, study, series, instance)
 
 
-def _add_metadata(router: APIRouter, context: Context) -> None:
-    retriever = context.archive.retrieve
-    offered = offers(*media_types.MODEL_TYPES, query=_ACCEPT)
-    describe = describer(context)
-
-    def answer(request: Request, study: str, series: str = "", instance: str = "") -> Response:
-        media_type = media_types.choose_model(accepted(request))
-        principal = context.principal(request)
-        records = retriever.find_instances(principal, *check_uids(study, series, instance))
-        coding = choose_coding(request.headers.getlist("accept-encoding"))
-        entity = describe(request, principal, records, (media_type, coding), caching.REVALIDATE)
-        if is_known(request.headers, entity):
-            return not_modified(request, replace(entity, vary="Accept, Accept-Encoding"))
-        base = context.base_url(request)
-        items: Iterator[bytes] = (
-            dicom_json.with_bulk_base(_as_video(record, header), f"{base}{path_of(record)}/bulkdata/")
-            for record, header in retriever.iter_metadata_of(principal, records)
-        )
-        items = items if request.scope.get(IS_HEAD) else started(items)
-        identity = ("metadata", *(record.sop_instance_uid for record in records))
-        boundary = multipart.derive_boundary(context.boundary_key, identity)
-        content_type, chunks = data_sets.write(items, media_type, boundary)
-        return send(request, multipart.coalesce(chunks), content_type, entity.headers(is_repeatable=True))
-
-    @router.get(
-        f"{STUDY}/metadata",
-        summary="Retrieve a study's metadata",
-        operation_id="retrieve_study_metadata",
-        openapi_extra=offered,
-    )
-    def retrieve_study_metadata(request: Request, study: str) -> Response:
-        return answer(request, study)
-
-    @router.get(
-        f"{SERIES}/metadata",
-        summary="Retrieve a series' metadata",
-        operation_id="retrieve_series_metadata",
-        openapi_extra=offered,
-    )
-    def retrieve_series_metadata(request: Request, study: str, series: str) -> Response:
-        return answer(request, study, series)
-
-    @router.get(
-        f"{INSTANCE}/metadata",
-        summary="Retrieve an instance's metadata",
-        operation_id="retrieve_instance_metadata",
-        openapi_extra=offered,
-    )
-    def retrieve_instance_metadata(request: Request, study: str, series: str, instance: str) -> Response:
-        return answer(request, study, series, instance)
-
-
 def _add_frames(router: APIRouter, context: Context) -> None:
     retriever = context.archive.retrieve
     offered = offers(*media_types.frame_types(), query=_ACCEPT)
-    describe = describer(context)
 
     @router.get(
         FRAMES,
@@ -165,9 +113,10 @@ def _add_frames(router: APIRouter, context: Context) -> None:
         frame_numbers = parse_frame_list(frames)
         forms = media_types.choose_frames(accepted(request), is_single=len(frame_numbers) == 1)
         principal = context.principal(request)
-        (record,) = retriever.find_instances(principal, *check_uids(study, series, instance))
+        record, revision = retriever.find_instance(principal, *check_uids(study, series, instance))
         forms = media_types.prefer_faithful(forms, record.transfer_syntax_uid)
-        entity = describe(request, principal, [record], (forms, frames, CODECS_VERSION), caching.KEEP_FRAMES)
+        shape = (forms, frames, CODECS_VERSION)
+        entity = caching.entity_of(context, request, [record], revision, shape=shape, cache_control=caching.KEEP_FRAMES)
         if is_known(request.headers, entity):
             return not_modified(request, entity)
         address = f"{context.base_url(request)}{path_of(record)}/frames/"
@@ -302,12 +251,6 @@ def _document_type(header: bytes) -> str:
 
 def _uids_of(record: InstanceRecord) -> tuple[str, str, str]:
     return record.study_instance_uid, record.series_instance_uid, record.sop_instance_uid
-
-
-def _as_video(record: InstanceRecord, header: bytes) -> bytes:
-    """Return metadata that says which syntax a video is in: by nothing else does a viewer know that it is one."""
-    is_video = record.transfer_syntax_uid in VIDEO_SYNTAXES
-    return dicom_json.with_transfer_syntax(header, record.transfer_syntax_uid) if is_video else header
 
 
 def _iter_files(

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from dicomweb.commits import ringing
 from dicomweb.context import Context
 from dicomweb.cross_origin import check_origin
 from dicomweb.errors import problem, problem_for
@@ -31,7 +32,6 @@ MAX_LISTENERS = 128
 MAX_WAITING_CHARACTERS = 4 * 1024 * 1024
 """What may wait for one client that reads slowly; it is cut off beyond that."""
 
-POLL_SECONDS = 0.25
 PAGE_SIZE = 100
 
 _AFTER_FAILURE_SECONDS = 5.0
@@ -110,25 +110,30 @@ class Listeners:
                 self._poller = None  # at once: it may still be in a thread, and must not be taken for one that reads
 
     async def _poll(self, principal: Principal, cursor: Cursor) -> None:
-        while True:
-            pause = POLL_SECONDS
-            try:
-                page = await run_in_threadpool(self._subscriptions.read_events, principal, cursor, PAGE_SIZE)
-            except PacsError as error:
-                LOGGER.warning("The events of work items cannot be read now: %s", error)
-                pause = _AFTER_FAILURE_SECONDS
-            except Exception:
-                LOGGER.exception("The events of work items cannot be read")
-                pause = _AFTER_FAILURE_SECONDS
-            else:
-                for event in page:
-                    for ae_title in event.recipients & self._by_title.keys():
-                        for listener in self._by_title[ae_title]:
-                            listener.offer(event.report)
-                    cursor = event.cursor
-                if len(page) == PAGE_SIZE:
-                    pause = 0.0
-            await asyncio.sleep(pause)
+        bell = asyncio.Event()
+        with ringing(self._subscriptions.watch, bell):
+            while await bell.wait():
+                bell.clear()
+                try:
+                    page = await run_in_threadpool(self._subscriptions.read_events, principal, cursor, PAGE_SIZE)
+                except PacsError as error:
+                    LOGGER.warning("The events of work items cannot be read now: %s", error)
+                except Exception:
+                    LOGGER.exception("The events of work items cannot be read")
+                else:
+                    for event in page:
+                        self._hand_out(event.report, event.recipients)
+                        cursor = event.cursor
+                    if len(page) == PAGE_SIZE:
+                        bell.set()
+                    continue
+                await asyncio.sleep(_AFTER_FAILURE_SECONDS)
+                bell.set()
+
+    def _hand_out(self, report: str, recipients: Collection[str]) -> None:
+        for ae_title in self._by_title.keys() & recipients:
+            for listener in self._by_title[ae_title]:
+                listener.offer(report)
 
 
 def build_router(context: Context, cors_origins: Collection[str] = ()) -> APIRouter:

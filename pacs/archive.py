@@ -8,7 +8,7 @@ from pacs.correction import Corrector
 from pacs.ingest.coercion import OutboundCoercion
 from pacs.ingest.pipeline import Ingestor
 from pacs.ingest.withholding import Withholder
-from pacs.retrieve import Renderer, Retriever, Thumbnails
+from pacs.retrieve import Renderer, Retriever, SeriesMetadata, Thumbnails
 from pacs.routing.keeper import QueueKeeper
 from pacs.search import Searcher
 from pacs.workitems import UnifiedWorklist
@@ -28,6 +28,7 @@ class Archive:
     retrieve: Retriever
     render: Renderer
     thumbnails: Thumbnails
+    series_metadata: SeriesMetadata
     worklist: Worklist
     performed_steps: PerformedSteps
     workitems: UnifiedWorklist

@@ -5,6 +5,8 @@ is in it. Nothing prunes the log yet, so that a cursor stays good for ever.
 """
 
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from pacs.access import Principal
@@ -59,6 +61,10 @@ class ChangeFeed:
         """Return the cursor behind the last change; it costs one look-up."""
         with self._database.read() as connection:
             return changes.read_end(connection, self._partition_id)
+
+    def watch(self, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call ``wake`` now and soon after whatever is written, from any thread, until the block ends."""
+        return self._database.watch(wake)
 
 
 def cursor_text(cursor: Cursor) -> str:

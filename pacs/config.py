@@ -33,11 +33,18 @@ class _Section(BaseModel):
 
 
 class StorageSettings(_Section):
-    """Where objects are kept. An empty ``url`` is the folder ``objects`` in the data directory."""
+    """Where objects are kept. An empty ``url`` is the folder ``objects`` in the data directory.
+
+    ``acknowledge`` says when an object for S3 counts as stored: once S3 has it, or once it is durable in a journal in
+    the data directory, from where it is uploaded. ``cache_bytes`` bounds the folder of whole objects in the data
+    directory that were read from S3; 0 keeps none.
+    """
 
     url: str = ""
     access_key: str = ""
     secret_key: SecretStr = SecretStr("")
+    acknowledge: Literal["put", "journal"] = "put"
+    cache_bytes: Annotated[int, Field(ge=0)] = 2 * 1024 * 1024 * 1024
 
 
 class DatabaseSettings(_Section):
@@ -52,10 +59,12 @@ class HttpSettings(_Section):
     ``public_url`` is what clients reach the archive by, if that is not what they say in their Host header (a proxy, or
     a client that leaves the port out). An empty ``viewer_dir`` is the folder ``viewer`` in the data directory.
     ``may_delete``: whoever reaches this port may delete studies, series and instances, which can be undone.
+    ``processes`` answer requests: the archive's own, and so many less one beside it.
     """
 
     host: str = "127.0.0.1"
     port: Port = 8080
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
     public_url: str = Field(default="", pattern=r"^(https?://[^/?#\s]+(/[^?#\s]*)?)?$")
     cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     viewer_dir: Path | None = None

@@ -22,6 +22,7 @@ from urllib3.response import BaseHTTPResponse
 from storage.base import BlobStat
 from storage.errors import BlobConflict, BlobNotFound, StorageFull, StorageUnavailable
 from storage.keys import check_key, is_valid_key
+from storage.signed import SignedRequests
 from storage.spool import Spool
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ _READ_BUFFER_BYTES = 128 * 1024
 _CONNECTIONS = 64
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _HTTP_INSUFFICIENT_STORAGE = 507
+# It is there already; another put of it is under way; or this service knows no conditions.
+_NOT_NEW = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "NotImplemented"})
 _FULL = frozenset(
     {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "InsufficientStorage", "StorageFull"}
 )
@@ -64,47 +67,59 @@ class S3Store:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._is_bucket_known = False
-        self._minio = Minio(
-            endpoint,
-            access_key,
-            secret_key,
-            secure=secure,
-            region=region,
-            http_client=urllib3.PoolManager(
-                maxsize=_CONNECTIONS,
-                timeout=urllib3.Timeout(connect=connect_timeout_seconds, read=read_timeout_seconds),
-                cert_reqs="CERT_REQUIRED",
-                retries=urllib3.Retry(
-                    total=2,
-                    backoff_factor=0.1,
-                    status_forcelist=(500, 502, 503, 504),
-                    raise_on_status=False,
-                    # A service may ask for minutes; our caller retries by a plan of its own.
-                    respect_retry_after_header=False,
-                ),
+        pools = urllib3.PoolManager(
+            maxsize=_CONNECTIONS,
+            timeout=urllib3.Timeout(connect=connect_timeout_seconds, read=read_timeout_seconds),
+            cert_reqs="CERT_REQUIRED",
+            retries=urllib3.Retry(
+                total=2,
+                backoff_factor=0.1,
+                status_forcelist=(500, 502, 503, 504),
+                raise_on_status=False,
+                # A service may ask for minutes; our caller retries by a plan of its own.
+                respect_retry_after_header=False,
             ),
         )
+        self._minio = Minio(endpoint, access_key, secret_key, secure=secure, region=region, http_client=pools)
+        # Only the client knows in which style a service wants its buckets named; with a region given it asks nobody.
+        base_url = self._minio.get_presigned_url("GET", bucket, "x").partition("?")[0].removesuffix("x")
+        self._requests = SignedRequests(base_url, pools, access_key=access_key, secret_key=secret_key, region=region)
 
     def put(self, key: str, spool: Spool) -> BlobStat:
         """Upload the spool's bytes, in parts if they are many; a key that exists has its time renewed.
 
-        One part of 16 MiB is in memory at a time.
+        Of few bytes, the PUT itself asks whether the key is new. One part of 16 MiB is in memory at a time.
         """
         check_key(key)
-        size = spool.size_bytes
-        with self._client() as client, spool.open() as stream:
-            if self._find_size(client, key) not in (None, size):
-                raise BlobConflict(BlobConflict.__doc__)
+        with self._client() as client:
+            if spool.size_bytes <= PART_BYTES:
+                return self._put_whole(client, key, spool)
+            self._check_size(client, key, spool)
+            return self._put_parts(client, key, spool)
+
+    def _put_whole(self, client: Minio, key: str, spool: Spool) -> BlobStat:
+        body, digest = spool.read_range(0, spool.size_bytes), spool.digest()
+        try:
+            response = self._requests.put(self._prefix + key, body, digest, is_new=True)
+        except S3Error as error:
+            if error.code not in _NOT_NEW:
+                raise
+            self._check_size(client, key, spool)
+            response = self._requests.put(self._prefix + key, body, digest, is_new=False)
+        return BlobStat(key, spool.size_bytes, _parse_date(response.headers.get("date")))
+
+    def _put_parts(self, client: Minio, key: str, spool: Spool) -> BlobStat:
+        with spool.open() as stream:
             result = client.put_object(
                 self._bucket,
                 self._prefix + key,
                 stream,
-                size,
+                spool.size_bytes,
                 part_size=PART_BYTES,
                 # The client's own threads would be left behind when the spool cannot be read on.
                 num_parallel_uploads=1,
             )
-            return BlobStat(key, size, _parse_date(result.http_headers.get("date")))
+        return BlobStat(key, spool.size_bytes, _parse_date(result.http_headers.get("date")))
 
     def open(self, key: str, start: int = 0, end: int | None = None) -> BinaryIO:
         """Return a stream of bytes ``start`` up to, not including, ``end``; the caller closes it."""
@@ -146,9 +161,9 @@ class S3Store:
         if end is not None and end <= start:
             self.stat(key)
             return None
-        with self._client(key) as client:
+        with self._client(key):
             try:
-                response = client.get_object(self._bucket, self._prefix + key, start, 0 if end is None else end - start)
+                response = self._requests.get(self._prefix + key, start, end)
             except S3Error as error:
                 if error.code == "InvalidRange":
                     return None
@@ -159,13 +174,16 @@ class S3Store:
             raise StorageUnavailable("The object store, or a proxy before it, does not serve ranges.")
         return response
 
-    def _find_size(self, client: Minio, key: str) -> int | None:
+    def _check_size(self, client: Minio, key: str, spool: Spool) -> None:
+        """Raise BlobConflict if another size is stored under the key."""
         try:
-            return client.stat_object(self._bucket, self._prefix + key).size
+            size = client.stat_object(self._bucket, self._prefix + key).size
         except S3Error as error:
             if error.code != "NoSuchKey":
                 raise
-            return None
+            return
+        if size != spool.size_bytes:
+            raise BlobConflict(BlobConflict.__doc__)
 
     @contextmanager
     def _client(self, key: str | None = None) -> Iterator[Minio]:

@@ -34,14 +34,22 @@ def disk_errors() -> Iterator[None]:
 
 
 class Spool:
-    """An append-only buffer that can be read while and after it is written; ``close`` frees it."""
+    """An append-only buffer that can be read while and after it is written; ``close`` frees it.
 
-    def __init__(self, directory: Path, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> None:
+    With ``is_digested`` the digest of all bytes is taken while they are written, when they are at hand anyway.
+    """
+
+    def __init__(
+        self, directory: Path, memory_limit_bytes: int = MEMORY_LIMIT_BYTES, *, is_digested: bool = False
+    ) -> None:
         self._directory = directory
         self._memory_limit_bytes = memory_limit_bytes
-        self._buffer: io.BytesIO = io.BytesIO()
+        # All bytes, as long as none was written behind those that went to the file.
+        self._buffer: io.BytesIO | None = io.BytesIO()
         self._file: io.BufferedRandom | None = None
         self._path: Path | None = None
+        self._running_digest = hashlib.sha256() if is_digested else None
+        self._known_digest = (0, 0, "")
         self.size_bytes = 0
 
     @property
@@ -53,15 +61,20 @@ class Spool:
         """Append bytes; raise StorageFull when they outgrow the disk."""
         if self._file is None and self.size_bytes + len(data) > self._memory_limit_bytes:
             self._move_to_file()
+        if self._file is not None:
+            self._buffer = None
         with disk_errors():
-            (self._file or self._buffer).write(data)
+            (self._file or self._memory).write(data)
+        if self._running_digest is not None:
+            self._running_digest.update(data)
         self.size_bytes += len(data)
         return len(data)
 
     def read_range(self, start: int, end: int) -> bytes:
         """Return bytes ``start`` up to, not including, ``end``; short only at the end of what was written."""
-        if self._file is None:
+        if self._buffer is not None:
             return bytes(self._buffer.getbuffer()[start:end])
+        assert self._file is not None
         with disk_errors():
             self._file.flush()
             return pread_all(self._file.fileno(), start, end)
@@ -73,21 +86,39 @@ class Spool:
 
     def open(self) -> BinaryIO:
         """Return a reader of its own over everything written so far; the caller closes it before ``close``."""
-        if self._file is None or self._path is None:
+        if self._buffer is not None:
             # Two BytesIO over one bytes object share it until one of them writes: nothing is copied here.
             return io.BytesIO(self._buffer.getvalue())
+        assert self._file is not None
+        assert self._path is not None
         with disk_errors():
             self._file.flush()
             return self._path.open("rb")
 
     def digest(self, start: int = 0) -> str:
-        """Return the SHA-256 of the bytes from ``start`` on, in hex."""
-        if self._file is None:
+        """Return the SHA-256 of the bytes from ``start`` on, in hex; the same question asked again costs nothing."""
+        if self._known_digest[:2] != (start, self.size_bytes) or not self._known_digest[2]:
+            self._known_digest = start, self.size_bytes, self._take_digest(start)
+        return self._known_digest[2]
+
+    def _take_digest(self, start: int) -> str:
+        if self._running_digest is not None and start == 0:
+            return self._running_digest.hexdigest()
+        if self._buffer is not None:
             return hashlib.sha256(self._buffer.getbuffer()[start:]).hexdigest()
         sha256 = hashlib.sha256()
         for chunk in self.iter_chunks(start):
             sha256.update(chunk)
         return sha256.hexdigest()
+
+    def begin_sync(self) -> None:
+        """Have the bytes on their way to the disk, in this spool's file, so that ``sync_to_file`` waits for less."""
+        file, _ = self._have_file(None)
+        with disk_errors():
+            file.flush()
+            if hasattr(os, "posix_fadvise"):
+                # Linux begins to write what is not written yet, and waits for nothing.
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def sync_to_file(self, directory: Path | None = None) -> Path:
         """Make sure that the bytes are in this spool's file and durable there; return its path.
@@ -95,19 +126,16 @@ class Spool:
         Bytes still in memory go to a file in ``directory``, or in the spool's own folder; if that fails they stay in
         memory and no file is left. A file that exists stays where it is.
         """
-        if self._file is None:
-            self._move_to_file(directory)
-        assert self._file is not None
-        assert self._path is not None
+        file, path = self._have_file(directory)
         with disk_errors():
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        return self._path
+            file.flush()
+            os.fsync(file.fileno())
+        return path
 
     def close(self) -> None:
         """Free memory and remove the file, unless a store has moved it away; a second ``close`` does nothing."""
         file, path = self._file, self._path
-        self._file, self._path, self._buffer = None, None, io.BytesIO()
+        self._file, self._path, self._buffer, self._running_digest = None, None, io.BytesIO(), None
         if path is not None:
             # Unlinked while the lock is still held: a sweeper never sees it free.
             with suppress(OSError):
@@ -123,18 +151,31 @@ class Spool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def _memory(self) -> io.BytesIO:
+        assert self._buffer is not None, "what is in no file is in memory"
+        return self._buffer
+
+    def _have_file(self, directory: Path | None) -> tuple[io.BufferedRandom, Path]:
+        if self._file is None:
+            self._move_to_file(directory)
+        assert self._file is not None
+        assert self._path is not None
+        return self._file, self._path
+
     def _move_to_file(self, directory: Path | None = None) -> None:
+        """Write what is in memory to a file; it stays in memory as well."""
         with disk_errors():
             file, path = _create_locked(directory or self._directory)
             try:
-                file.write(self._buffer.getbuffer())
+                file.write(self._memory.getbuffer())
                 file.flush()
             except OSError:
                 path.unlink(missing_ok=True)
                 with suppress(OSError):
                     file.close()
                 raise
-        self._file, self._path, self._buffer = file, path, io.BytesIO()
+        self._file, self._path = file, path
 
 
 def pread_all(descriptor: int, start: int, end: int) -> bytes:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from sqlalchemy import Connection, text
 
+from pacs.app.stores import Stores, make_folder, open_stores
 from pacs.archive import Archive
 from pacs.changes import ChangeFeed
 from pacs.commitment import Committer
@@ -33,7 +33,7 @@ from pacs.maintenance.conflicts import Comparer
 from pacs.maintenance.recompression import Recompressor
 from pacs.maintenance.verification import find_problem
 from pacs.model import CLINICAL_PARTITION, Attributes, Door, DuplicatePolicy, Location, Origin
-from pacs.retrieve import Renderer, Retriever, Thumbnails
+from pacs.retrieve import Renderer, Retriever, SeriesMetadata, Thumbnails
 from pacs.retrieve.cache import FolderFrameCache
 from pacs.routing import forward
 from pacs.routing.keeper import QueueKeeper
@@ -42,9 +42,8 @@ from pacs.workitems import UnifiedWorklist
 from pacs.worklist import PerformedSteps, Worklist
 from storage.base import BlobStore
 from storage.errors import BlobNotFound, StorageError
-from storage.filesystem import FilesystemStore
+from storage.journaled import Journal
 from storage.keys import blob_key
-from storage.opener import open_store
 from storage.spool import sweep_spools
 
 _ABSENT_KEY = blob_key("0" * 64)
@@ -52,13 +51,18 @@ _ABSENT_KEY = blob_key("0" * 64)
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What an archive is made of, for the commands that look behind the use cases."""
+    """What an archive is made of, for the commands that look behind the use cases.
+
+    ``durable`` is the store without what is kept of it for speed: whoever checks what is stored reads from there.
+    """
 
     archive: Archive
     database: Database
     store: BlobStore
+    durable: BlobStore
     comparer: Comparer
     recompress: Recompressor
+    journal: Journal | None = None
 
 
 @contextmanager
@@ -70,14 +74,17 @@ def open_archive(settings: Settings) -> Iterator[Parts]:
     """
     _check_character_sets(settings)
     coercion = build_rules(settings.coercion)
-    _make_folder(settings.data_dir)
-    store = _open_store(settings)
-    spool_directory = _spool_directory(settings, store)
-    with closing(_open_database(settings)) as database, closing(Sandbox()) as sandbox:
+    make_folder(settings.data_dir)
+    with (
+        open_stores(settings) as stores,
+        closing(_open_database(settings)) as database,
+        closing(Sandbox()) as sandbox,
+    ):
+        store, spool_directory = stores.store, stores.spool_directory
         sweep_spools(spool_directory)
         database.migrate()
         adopt_logs(database, CLINICAL_PARTITION)
-        archive = _build_archive(settings, database, store, spool_directory, sandbox, coercion=coercion)
+        archive = _build_archive(settings, database, stores, sandbox, coercion=coercion)
         recompressor = Recompressor(
             database,
             store,
@@ -87,7 +94,8 @@ def open_archive(settings: Settings) -> Iterator[Parts]:
             character_set=settings.ingest.character_set,
             keep_original=timedelta(days=settings.imaging.keep_original_days),
         )
-        yield Parts(archive, database, store, Comparer(store, sandbox, spool_directory), recompressor)
+        comparer = Comparer(store, sandbox, spool_directory)
+        yield Parts(archive, database, store, stores.durable, comparer, recompressor, stores.journal)
 
 
 def build_origin(settings: Settings, door: Door) -> Origin:
@@ -116,20 +124,23 @@ def build_entry_parser(settings: Settings) -> Callable[[bytes], Attributes]:
     return parse
 
 
-def check_health(parts: Parts) -> dict[str, bool]:
-    """Return whether index and store answer, by name."""
-    return {"index": _index_answers(parts.database), "store": _store_answers(parts.store)}
+def check_health(parts: Parts) -> dict[str, bool | int]:
+    """Return whether index and store answer, by name, and how many objects wait for the store if they may."""
+    health: dict[str, bool | int] = {"index": _index_answers(parts.database), "store": _store_answers(parts.store)}
+    if parts.journal is not None:
+        health["waiting for store"] = parts.journal.count()
+    return health
 
 
 def _build_archive(
     settings: Settings,
     database: Database,
-    store: BlobStore,
-    spool_directory: Path,
+    stores: Stores,
     sandbox: Sandbox,
     *,
     coercion: Sequence[CoercionRule],
 ) -> Archive:
+    store, spool_directory = stores.store, stores.spool_directory
     character_set = settings.ingest.character_set
     copies = CopyReader(store, CLINICAL_PARTITION, spool_directory, character_set, coercion)
     retriever = Retriever(
@@ -140,11 +151,18 @@ def _build_archive(
         sandbox,
         parse=lambda source: parse_header(source, source.size_bytes, (character_set,)),
         cache=FolderFrameCache(settings.data_dir / "cache", settings.imaging.cache_bytes),
+        read_ahead=stores.read_ahead,
     )
     renderer = Renderer(retriever, spool_directory)
     return Archive(
         ingest=Ingestor(
-            database, store, CLINICAL_PARTITION, spool_directory, character_set=character_set, coercion=coercion
+            database,
+            store,
+            CLINICAL_PARTITION,
+            spool_directory,
+            character_set=character_set,
+            coercion=coercion,
+            takes_files=stores.takes_files,
         ),
         coercion=OutboundCoercion(coercion),
         correct=Corrector(database, CLINICAL_PARTITION, copies.prepare),
@@ -152,7 +170,7 @@ def _build_archive(
         commit=Committer(
             database,
             CLINICAL_PARTITION,
-            lambda location: _is_sound(store, location),
+            lambda location: _is_sound(stores.durable, location),
             wait_seconds=settings.commitment.wait_seconds,
             resend=_resend,
         ),
@@ -160,6 +178,7 @@ def _build_archive(
         retrieve=retriever,
         render=renderer,
         thumbnails=Thumbnails(database, retriever, renderer),
+        series_metadata=SeriesMetadata(database, CLINICAL_PARTITION),
         worklist=Worklist(database, CLINICAL_PARTITION, lists_in_progress=settings.worklist.lists_in_progress),
         performed_steps=PerformedSteps(
             database,
@@ -170,19 +189,6 @@ def _build_archive(
         queue=QueueKeeper(database),
         changes=ChangeFeed(database, CLINICAL_PARTITION),
     )
-
-
-def _open_store(settings: Settings) -> BlobStore:
-    try:
-        return open_store(
-            settings.storage_url,
-            access_key=settings.storage.access_key,
-            secret_key=settings.storage.secret_key.get_secret_value(),
-        )
-    except ValueError as error:
-        raise InvalidSetting(f"The setting storage.url (PACS_STORAGE__URL) is wrong: {error}") from None
-    except StorageError as error:
-        raise Unavailable(f"The object store does not answer: {error}") from None
 
 
 def _open_database(settings: Settings) -> Database:
@@ -221,23 +227,6 @@ def _check_character_sets(settings: Settings) -> None:
                 f"The setting dimse.peers.{index}.answer_character_set is wrong: it must be defined terms of "
                 "PS3.3 C.12.1.1.2, a backslash between them."
             )
-
-
-def _spool_directory(settings: Settings, store: BlobStore) -> Path:
-    """Spool inside a folder store, so that a large object is renamed into place and never copied."""
-    if isinstance(store, FilesystemStore):
-        return store.spool_directory
-    return _make_folder(settings.data_dir / "incoming")
-
-
-def _make_folder(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidSetting(
-            f"The setting data_dir (PACS_DATA_DIR) is wrong: {folder} cannot be made: {error.strerror}."
-        ) from None
-    return folder
 
 
 def _index_answers(database: Database) -> bool:

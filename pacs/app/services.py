@@ -25,7 +25,7 @@ from pacs.jobs.turn import Patience
 from pacs.jobs.worker import TaskFunction, Worker
 from pacs.maintenance import recompression
 from pacs.model import CLINICAL_PARTITION
-from pacs.retrieve import thumbnails
+from pacs.retrieve import series_metadata, thumbnails
 from pacs.routing import availability, forward, rules, webhooks
 from pacs.routing.availability import Announcer
 from pacs.routing.following import Follower, Plan
@@ -81,10 +81,12 @@ def delivering(settings: Settings, parts: Parts, commitment: CommitmentService) 
         forward.KIND: forwarder.send,
         webhooks.KIND: notifier.tell,
         thumbnails.KIND: pictures.make,
+        series_metadata.KIND: parts.archive.series_metadata.make,
         reports.KIND: completer.complete,
         **_build_peer_tasks(settings, parts.archive, commitment, announcer),
     }
     plans: dict[str, Plan] = {forward.FOLLOWER: forwarder.plan, availability.FOLLOWER: announcer.plan}
+    plans[series_metadata.FOLLOWER] = parts.archive.series_metadata.plan
     plans |= notifier.plans()
     if settings.imaging.thumbnails:
         plans[thumbnails.FOLLOWER] = pictures.plan

@@ -24,8 +24,7 @@ from pacs.model import CLINICAL_PARTITION, Door
 
 def serve(settings: Settings, _: argparse.Namespace) -> int:
     """Serve until interrupted; say where, and how to push a first study."""
-    with open_archive(settings) as parts:
-        run_servers(settings, parts, lambda dicom_port, http_port: _announce(settings, dicom_port, http_port))
+    run_servers(settings, lambda dicom_port, http_port: _announce(settings, dicom_port, http_port))
     print("Stopped; everything acknowledged is stored.", flush=True)
     return 0
 
@@ -48,7 +47,7 @@ def verify(settings: Settings, _: argparse.Namespace) -> int:
         task = bar.add_task("Verifying", total=count_copies(parts.database, CLINICAL_PARTITION))
         checked = 0
         damaged = []
-        for result in verify_copies(parts.database, parts.store, CLINICAL_PARTITION):
+        for result in verify_copies(parts.database, parts.durable, CLINICAL_PARTITION):
             checked += 1
             bar.update(task, completed=checked)
             if result.problem:

@@ -28,6 +28,10 @@ class Database(Protocol):
         """
         ...
 
+    def watch(self, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call ``wake`` soon after every commit of any process, as ``Watcher.watch`` has it, until the block ends."""
+        ...
+
     def migrate(self) -> None:
         """Bring the schema to this version; raise SchemaMismatch if it is newer than this archive."""
         ...

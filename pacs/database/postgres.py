@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from pacs.database.base import LostRace
 from pacs.database.migrate import upgrade
+from pacs.database.watcher import Watcher
 from pacs.errors import InvalidSetting, OutOfResources, Unavailable
 
 T = TypeVar("T")
@@ -53,6 +54,8 @@ class PostgresDatabase:
         event.listen(self._engine, "connect", _configure)
         self._writers = self._engine.execution_options(isolation_level="READ COMMITTED")
         self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._looks = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.watch = Watcher(self._open_versions).watch
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -83,6 +86,12 @@ class PostgresDatabase:
     def close(self) -> None:
         """Close every connection that is not in use; the others close when they are given back."""
         self._engine.dispose()
+
+    @contextmanager
+    def _open_versions(self) -> Iterator[Callable[[], object]]:
+        """Return what reads which transactions show; every commit changes that, and no read does."""
+        with _translated(), self._looks.connect() as connection:
+            yield lambda: connection.exec_driver_sql("SELECT pg_current_snapshot()::text").scalar()
 
 
 def _configure(driver: psycopg.Connection[Any], _record: object) -> None:

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from pacs.database.migrate import upgrade
+from pacs.database.watcher import Watcher
 from pacs.errors import OutOfResources, PacsError, Unavailable
 
 T = TypeVar("T")
@@ -65,17 +66,19 @@ class SqliteDatabase:
         self._gate = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_closed = False
+        self.watch = Watcher(self._open_versions).watch
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Return a connection that sees one state and cannot write; close it soon, the log cannot shrink before."""
         with _translated(self._path), self._readers.connect() as connection:
-            connection.exec_driver_sql("BEGIN")
+            driver = _driver(connection)
+            driver.execute("BEGIN")
             try:
                 yield connection
             finally:
-                with suppress(DBAPIError):  # what went wrong before this is what the caller has to hear of
-                    connection.exec_driver_sql("ROLLBACK")
+                with suppress(sqlite3.Error):  # what went wrong before this is what the caller has to hear of
+                    driver.execute("ROLLBACK")
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` on the writing thread and return its result once the commit of its group is durable."""
@@ -112,6 +115,13 @@ class SqliteDatabase:
             thread.join()
         self._readers.dispose()
         self._writers.dispose()
+
+    @contextmanager
+    def _open_versions(self) -> Iterator[Callable[[], object]]:
+        """Return what reads SQLite's count of the commits of others; only this connection's own values compare."""
+        with _translated(self._path), self._readers.connect() as connection:
+            cursor = connection.connection.cursor()
+            yield lambda: cursor.execute("PRAGMA data_version").fetchone()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -152,24 +162,25 @@ class SqliteDatabase:
 
 
 def _commit_group(connection: Connection, group: list[_Write], path: Path) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    driver = _driver(connection)
+    driver.execute("BEGIN IMMEDIATE")
     for item in group:
-        connection.exec_driver_sql("SAVEPOINT item")
+        driver.execute("SAVEPOINT item")
         try:
             with _translated(path):
                 item.run(connection)
         except Exception as error:
-            if not _is_in_transaction(connection):  # a full disk or an I/O error rolled back everybody
+            if not driver.in_transaction:  # a full disk or an I/O error rolled back everybody
                 raise
-            connection.exec_driver_sql("ROLLBACK TO item")
+            driver.execute("ROLLBACK TO item")
             item.fail(error)
-        connection.exec_driver_sql("RELEASE item")
-    connection.exec_driver_sql("COMMIT")
+        driver.execute("RELEASE item")
+    driver.execute("COMMIT")
 
 
-def _is_in_transaction(connection: Connection) -> bool:
-    driver = connection.connection.dbapi_connection
-    return isinstance(driver, sqlite3.Connection) and driver.in_transaction
+def _driver(connection: Connection) -> sqlite3.Connection:
+    """Return the driver's connection, for what begins and ends transactions: SQLAlchemy takes long for a few words."""
+    return cast("sqlite3.Connection", connection.connection.dbapi_connection)
 
 
 def _abandon(connection: Connection | None) -> None:
@@ -234,6 +245,8 @@ def _translated(path: Path) -> Iterator[None]:
         if not isinstance(error.orig, sqlite3.OperationalError):
             raise
         raise _translate_code(error.orig, path) from error
+    except sqlite3.OperationalError as error:
+        raise _translate_code(error, path) from error
     except OSError as error:
         raise OutOfResources if _is_full(path) else Unavailable from error
 

@@ -131,6 +131,8 @@ study = Table(
     Index(None, "partition_id", "patient_id"),
     Index(None, "partition_id", "accession_number"),
     Index(None, "partition_id", "study_date"),
+    Index(None, "partition_id", "study_id", "sort_key", "id"),
+    Index(None, "partition_id", "patient_birth_date", "sort_key", "id"),
 )
 
 series = Table(
@@ -146,6 +148,7 @@ series = Table(
     Column("attributes", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
+    Column("revision", BigInteger, nullable=False, server_default="0"),  # counts what changes its metadata
     UniqueConstraint("partition_id", "study_row_id", "series_instance_uid"),
     Index(None, "study_row_id", "modality"),
     Index(None, "partition_id", "series_instance_uid"),

@@ -30,6 +30,7 @@ __all__ = [
     "performed_step",
     "scheduled_step",
     "secret",
+    "series_metadata",
     "thumbnail",
     "withheld_instance",
 ]
@@ -184,6 +185,15 @@ thumbnail = Table(
     ),
     Column("revision", Code, nullable=False),  # which state of the instance the picture shows
     Column("picture", LargeBinary, nullable=False),  # JPEG, some kilobytes
+)
+
+series_metadata = Table(
+    "series_metadata",
+    metadata,
+    Column("series_row_id", Key, ForeignKey("series.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),  # that of the series; of any other number it is worth nothing
+    Column("digest", Code, nullable=False),  # which state of the instances it shows, for an entity tag
+    Column("body", LargeBinary, nullable=False),  # DICOM JSON compressed by zlib; empty if it was too long to keep
 )
 
 secret = Table(

@@ -1,7 +1,8 @@
 """Associations that peers ask for: each message is given to the service that its presentation context belongs to.
 
-Two threads share an association: the upper layer's reads messages, the association's serves them. Both sleep until
-there is something to do: an idle association costs no processor time.
+Two threads share an association: the upper layer's reads messages and answers each C-STORE that nothing waits before,
+the association's serves all others. Both sleep until there is something to do: an idle association costs no processor
+time.
 """
 
 import logging
@@ -14,15 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from pydicom.dataset import Dataset
-from pydicom.uid import UID
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE, N_EVENT_REPORT
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.presentation import PresentationContext
 
 from pacs.access import Principal
 from pacs.dimse import status
+from pacs.dimse.commands import StoreCommand
 from pacs.dimse.messages import Messages, close_message
 from pacs.dimse.peers import Peer
 from pacs.dimse.service import Service
@@ -87,8 +87,8 @@ class Acceptor(Association):
         self.certificate_sha256 = ""
         self.extended: dict[str, bytes] = {}
         self._on_end = on_end
-        self.dimse = Messages(self, self._begin_store)
-        self.dul = UpperLayer(self, timeouts.silence_seconds, self.dimse.call_away)
+        self.dimse = Messages(self, self._begin_store, store.answer)
+        self.dul = UpperLayer(self, timeouts.silence_seconds, self.dimse.call_away, self.dimse.receive_values)
         self._reactor_checkpoint = _Checkpoint(self.dimse.call_away)
         # These live in the timers of the upper layer, which is a new one.
         self.acse_timeout = timeouts.association_seconds
@@ -128,8 +128,8 @@ class Acceptor(Association):
         self.dimse.discard()
         self._on_end(self)
 
-    def _begin_store(self, command_set: Dataset, context: PresentationContext) -> StoreRequest:
-        return self.store.begin(command_set, context, self.origin)
+    def _begin_store(self, command: StoreCommand, context: PresentationContext) -> StoreRequest:
+        return self.store.begin(command, context, self.origin)
 
     @property
     def principal(self) -> Principal:
@@ -204,7 +204,9 @@ class Acceptor(Association):
             if self.dimse.is_broken:
                 close_message(message)
             elif isinstance(message, StoreRequest):
-                self._serve_store(message, context_id)
+                response = self.store.answer(message)
+                if self.is_established:
+                    self.dimse.send_command(response, context_id)
             elif (service := self._service_of(context_id)) is not None:
                 self._serve_service(service, message, context_id)
             else:
@@ -233,14 +235,3 @@ class Acceptor(Association):
                     setattr(response, attribute, getattr(message, attribute))
             response.Status = status.PROCESSING_FAILURE
             self.respond(response, context_id)
-
-    def _serve_store(self, request: StoreRequest, context_id: int) -> None:
-        status = self.store.serve(request)
-        response = C_STORE()
-        response.MessageIDBeingRespondedTo = request.message_id
-        response.AffectedSOPClassUID = UID(request.sop_class_uid) if request.sop_class_uid else None
-        response.AffectedSOPInstanceUID = UID(request.sop_instance_uid) if request.sop_instance_uid else None
-        for element in status:
-            setattr(response, element.keyword, element.value)
-        if self.is_established:
-            self.dimse.send_msg(response, context_id)

@@ -191,6 +191,7 @@ class _Retrieve:
         self._association = association
         self._request = request
         self._context = context
+        self._retriever = archive.retrieve
         self.destination = association.origin.calling_ae_title
         self.tally = Tally()
 
@@ -211,7 +212,7 @@ class _Retrieve:
     def open_record(self, record: InstanceRecord, acceptable: Acceptable) -> Representation:
         """Open an instance to be sent."""
         coerce = self._archive.coercion.towards(self.destination)
-        return self._archive.retrieve.open_instance(self._association.principal, record, acceptable, coerce)
+        return self._retriever.open_instance(self._association.principal, record, acceptable, coerce)
 
     def find(self, levels: tuple[Level, ...]) -> list[InstanceRecord] | None:
         """Return what is asked for; None if that cannot be found out, which has been answered then."""
@@ -227,6 +228,7 @@ class _Retrieve:
             self.respond(CANNOT_COUNT, "The archive cannot answer now.")
             return None
         self.tally = Tally({record.row_id: record.sop_instance_uid for record in records})
+        self._retriever = self._archive.retrieve.ahead_of(records)
         return records
 
     def perform(self, results: Iterable[Result[InstanceRecord]]) -> None:

@@ -9,23 +9,21 @@ be sent is bounded; and nobody waits for a delayed acknowledgement (TCP_NODELAY 
 
 import logging
 import math
-import queue
 import select
 import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from pynetdicom.dul import DULServiceProvider
-from pynetdicom.fsm import StateMachine
-from pynetdicom.pdu_primitives import A_ASSOCIATE, P_DATA, _PDUPrimitiveType
-from pynetdicom.timer import Timer
+from pynetdicom.pdu_primitives import P_DATA, _PDUPrimitiveType
 from pynetdicom.transport import AssociationSocket
 
-from pacs.dimse.pdus import DataPdu
+from pacs.dimse import states
+from pacs.dimse.pdus import DataPdu, ProtocolViolation, Values, parse_values
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -43,13 +41,9 @@ MAX_UNSENT_PDUS = 16
 
 _HEADER_BYTES = 6
 _DRAIN_BYTES = 256 * 1024
+_ROOM_BYTES = 256 * 1024
 _JOIN_SECONDS = 5.0
 _ASSOCIATE_TYPES, _DATA_TYPE, _CONTROL_TYPES = (0x01, 0x02, 0x03), 0x04, (0x05, 0x06, 0x07)
-_AWAITING_ASSOCIATE, _AWAITING_CLOSE, _IDLE = "Sta2", "Sta13", "Sta1"
-_CLOSED, _INVALID_PDU, _DATA_RECEIVED = "Evt17", "Evt19", "Evt10"
-_LOCAL_REQUESTS = frozenset({"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})
-_PROVIDER_ABORT = b"\x07\x00\x00\x00\x00\x04\x00\x00\x02\x00"
-"""A-ABORT with the service provider as its source and no reason (PS3.8 9.3.8)."""
 
 
 class PeerSocket(AssociationSocket):
@@ -62,7 +56,7 @@ class PeerSocket(AssociationSocket):
             connection.settimeout(cast("UpperLayer", self.assoc.dul).allow_seconds(len(bytestream)))
             connection.sendall(bytestream)
         except (OSError, AttributeError):
-            self.event_queue.put(_CLOSED)
+            self.event_queue.put(states.CLOSED)
 
     def close(self) -> None:
         """Close the connection; only for the upper layer's thread, or when that has ended."""
@@ -85,51 +79,6 @@ class PeerSocket(AssociationSocket):
     _shutdown_socket = cut_off  # what pynetdicom calls before it closes
 
 
-class ArtimTimer(Timer):
-    """The ARTIM timer (PS3.8 9.1.5), which also says when to look at it again."""
-
-    @property
-    def wait_seconds(self) -> float:
-        """How long it can still take to expire: for ever, while it does not run."""
-        is_running = self._start_time is not None and self._end_time is None
-        return max(0.0, self.remaining) if is_running and self.timeout is not None else math.inf
-
-
-class UserQueue(queue.Queue[Any]):
-    """What the upper layer has for the association, which is told of it."""
-
-    def __init__(self, on_put: Callable[[], None]) -> None:
-        super().__init__()
-        self._on_put = on_put
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Add an item and tell of it, unless it is about a requested association: that is waited for here."""
-        super().put(item, block, timeout)
-        if not isinstance(item, A_ASSOCIATE):
-            self._on_put()
-
-
-class GuardedStateMachine(StateMachine):
-    """The state machine of PS3.8 9.2, for which an action that fails is an abort."""
-
-    def do_action(self, event: str) -> None:
-        """Do the action of an event; a peer whose PDU cannot be acted on is aborted."""
-        if self.current_state == _AWAITING_CLOSE and event in _LOCAL_REQUESTS:
-            # What the association's thread still had to say when the association ended has nobody to hear it.
-            self.dul.to_provider_queue.get(block=False)
-            return
-        try:
-            super().do_action(event)
-        except Exception:
-            LOGGER.info("%s ended: its PDU cannot be acted on", self.dul.assoc.name, exc_info=True)
-            connection = cast("AssociationSocket", self.dul.socket)
-            if connection.socket is not None:
-                connection.send(_PROVIDER_ABORT)
-            connection.close()
-            self.current_state = _IDLE
-            self.dul.kill_dul()
-
-
 def _acknowledge(connection: socket.socket) -> None:
     """Let the peer's kernel know now what has been read, where ours can be told to.
 
@@ -144,23 +93,30 @@ def _acknowledge(connection: socket.socket) -> None:
 class UpperLayer(DULServiceProvider):
     """Reads and writes one connection. ``timeout_seconds`` is how long the peer may be silent inside a PDU.
 
-    ``on_word`` is told when there is word of a release or an abort, or that the connection is gone.
+    ``on_word`` is told when there is word of a release or an abort, or that the connection is gone. ``on_values`` takes
+    the P-DATA of an association that stands, and must not keep them; without it the state machine does.
     """
 
-    artim_timer: ArtimTimer
+    artim_timer: states.ArtimTimer
     has_ended = False
     """Whether this thread reads and writes no more; nothing is sent any longer."""
 
     def __init__(
-        self, assoc: "Association", timeout_seconds: float, on_word: Callable[[], None] = lambda: None
+        self,
+        assoc: "Association",
+        timeout_seconds: float,
+        on_word: Callable[[], None] = lambda: None,
+        on_values: Callable[[Values], None] | None = None,
     ) -> None:
         super().__init__(assoc)
         self.daemon = True
-        self.state_machine = GuardedStateMachine(self)
-        self.artim_timer = ArtimTimer(None)
-        self.to_user_queue = UserQueue(on_word)
+        self.state_machine = states.GuardedStateMachine(self)
+        self.artim_timer = states.ArtimTimer(None)
+        self.to_user_queue = states.UserQueue(on_word)
         self._run_loop_delay = 0.0001
         self._timeout_seconds = timeout_seconds
+        self._on_values = on_values
+        self._room = bytearray()
         self._drained_until = math.inf
         self._has_sent = False
         self._wake_receiver, self._wake_sender = socket.socketpair()
@@ -196,6 +152,25 @@ class UpperLayer(DULServiceProvider):
             super().send_pdu(primitive)
             self._wake()
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether something waits to be sent."""
+        return bool(self.to_provider_queue.queue)
+
+    def send_now(self, pdus: bytes) -> None:
+        """Send whole PDUs at once; only for this thread, and while nothing waits to be sent before them."""
+        cast("AssociationSocket", self.socket).send(pdus)
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """While the block runs the peer is not idle, for it waits for us."""
+        self._idle_timer.start()
+        self._idle_timer.stop()
+        try:
+            yield
+        finally:
+            self._idle_timer.start()
+
     def kill_dul(self) -> None:
         """Let this thread end."""
         super().kill_dul()
@@ -214,7 +189,7 @@ class UpperLayer(DULServiceProvider):
 
     def refuse(self) -> None:
         """Abort a peer that broke the protocol, as for an invalid PDU (PS3.8 9.2, Evt19); for any thread."""
-        self.event_queue.put(_INVALID_PDU)
+        self.event_queue.put(states.INVALID_PDU)
 
     def cut_off(self) -> None:
         """End the connection at once; for any thread. What the peer has not read yet may be lost."""
@@ -251,7 +226,7 @@ class UpperLayer(DULServiceProvider):
         if connection is None:
             self.kill_dul()
             return False
-        is_closing = self.state_machine.current_state == _AWAITING_CLOSE
+        is_closing = self.state_machine.current_state == states.AWAITING_CLOSE
         if is_closing:
             # Closing the connection is the peer's part, after a release too; it has a moment for it.
             self._drained_until = min(self._drained_until, time.monotonic() + LINGER_SECONDS)
@@ -262,7 +237,7 @@ class UpperLayer(DULServiceProvider):
         elif is_closing:
             self._drain(connection)
         else:
-            return self._read_pdu(connection)
+            return self._read_pdus(connection)
         return True
 
     def _wait_readable(self, connection: socket.socket, patience_ms: int | None) -> bool:
@@ -271,7 +246,7 @@ class UpperLayer(DULServiceProvider):
             return True
         descriptor = connection.fileno()
         if descriptor < 0:
-            self.event_queue.put(_CLOSED)
+            self.event_queue.put(states.CLOSED)
             return False
         _acknowledge(connection)
         poller = select.poll()
@@ -290,8 +265,20 @@ class UpperLayer(DULServiceProvider):
         seconds = min(self.artim_timer.wait_seconds, self._drained_until - time.monotonic())
         return None if math.isinf(seconds) else math.ceil(max(0.0, seconds) * 1000)
 
+    def _read_pdus(self, connection: socket.socket) -> bool:
+        """Read until a PDU is announced, and say whether one is; stop where there is something else to do.
+
+        pynetdicom's loop, which would be next, sleeps before it looks for more.
+        """
+        while not self._read_pdu(connection):
+            self._idle_timer.restart()
+            is_disturbed = self.has_unsent or self._kill_thread or not self.event_queue.empty()
+            if is_disturbed or not self._wait_readable(connection, self._patience_ms()):
+                return False
+        return True
+
     def _read_pdu(self, connection: socket.socket) -> bool:
-        """Read a PDU and announce it; False if the bytes were only TLS's own, a new key perhaps."""
+        """Read a PDU and announce it; False if there is nothing to announce: P-DATA, or bytes of TLS's own."""
         try:
             start = _read_start(connection)
             if start is None:
@@ -299,24 +286,37 @@ class UpperLayer(DULServiceProvider):
             kind, _, length_bytes = struct.unpack(">BBL", self._read_exactly(connection, _HEADER_BYTES, start))
             if not self._is_acceptable(kind, length_bytes):
                 LOGGER.info("%s aborted: PDU of type %d announces %d bytes", self.assoc.name, kind, length_bytes)
-                self.event_queue.put(_INVALID_PDU)
+                self.event_queue.put(states.INVALID_PDU)
                 return True
+            if kind == _DATA_TYPE and self._on_values and self.state_machine.current_state == states.ESTABLISHED:
+                return self._take(self._on_values, self._read_data(connection, length_bytes))
             body = self._read_exactly(connection, length_bytes)
         except OSError:
-            self.event_queue.put(_CLOSED)
+            self.event_queue.put(states.CLOSED)
             return True
         self._announce(kind, body)
         return True
 
+    def _take(self, on_values: Callable[[Values], None], body: memoryview) -> bool:
+        """Hand the values of a P-DATA-TF on, and say whether that is announced: only if there are none."""
+        try:
+            values = parse_values(body)
+        except ProtocolViolation as violation:
+            LOGGER.info("%s aborted: %s", self.assoc.name, violation)
+            self.event_queue.put(states.INVALID_PDU)
+            return True
+        on_values(values)
+        return False
+
     def _announce(self, kind: int, body: bytearray) -> None:
         try:
             if kind == _DATA_TYPE:
-                pdu, event = DataPdu(memoryview(body)), _DATA_RECEIVED
+                pdu, event = DataPdu(memoryview(body)), states.DATA_RECEIVED
             else:
                 pdu, event = self._decode_pdu(bytearray(struct.pack(">BBL", kind, 0, len(body))) + body)  # type: ignore[assignment]
         except Exception:
             LOGGER.info("%s aborted: PDU of type %d cannot be decoded", self.assoc.name, kind, exc_info=True)
-            self.event_queue.put(_INVALID_PDU)
+            self.event_queue.put(states.INVALID_PDU)
             return
         self._recv_pdu.put(pdu)  # type: ignore[arg-type]
         self.event_queue.put(event)
@@ -339,8 +339,23 @@ class UpperLayer(DULServiceProvider):
         """
         buffer = bytearray(length_bytes)
         buffer[: len(start)] = start
-        view = memoryview(buffer)[len(start) :]
-        is_new = self.state_machine.current_state in (_IDLE, _AWAITING_ASSOCIATE)
+        self._read_into(connection, memoryview(buffer), len(start))
+        return buffer
+
+    def _read_data(self, connection: socket.socket, length_bytes: int) -> memoryview:
+        """Return the body of a P-DATA-TF, in memory that the next one takes again."""
+        if length_bytes > _ROOM_BYTES:
+            return memoryview(self._read_exactly(connection, length_bytes))
+        if len(self._room) < length_bytes:
+            self._room = bytearray(length_bytes)
+        body = memoryview(self._room)[:length_bytes]
+        self._read_into(connection, body)
+        return body
+
+    def _read_into(self, connection: socket.socket, buffer: memoryview, start: int = 0) -> None:
+        """Fill a buffer from ``start`` on; the time it may take counts for all of it."""
+        view, length_bytes = buffer[start:], len(buffer)
+        is_new = self.state_machine.current_state in (states.IDLE, states.AWAITING_ASSOCIATE)
         deadline = time.monotonic() + (self.artim_timer.remaining if is_new else self.allow_seconds(length_bytes))
         while view:
             connection.settimeout(max(0.001, deadline - time.monotonic()))
@@ -348,7 +363,6 @@ class UpperLayer(DULServiceProvider):
             if not received:
                 raise ConnectionResetError
             view = view[received:]
-        return buffer
 
     def _drain(self, connection: socket.socket) -> None:
         try:

@@ -37,7 +37,7 @@ _HEADER_BYTES = 4096
 _BY_RESOLUTION = 1  # OpenJPH's flag: a tile-part for every resolution
 _JPEG_QUALITY = 90
 
-VERSION = f"1-{imagecodecs.__version__}-{zlib.ZLIB_RUNTIME_VERSION}"
+VERSION = f"2-{imagecodecs.__version__}-{zlib.ZLIB_RUNTIME_VERSION}"
 """Of one version the same frame always gives the same bytes; the first number counts changes to this module."""
 
 
@@ -155,6 +155,10 @@ def _encode_high_throughput_rpcl(array: Array, description: PixelDescription) ->
     levels = _LEAST_LEVELS
     while max(description.rows, description.columns) > _THUMBNAIL_PIXELS << levels:
         levels += 1
+    # OpenJPH as the viewer has it aborts on a subband without samples.
+    levels = min(levels, min(description.rows, description.columns).bit_length() - 1)
+    if not levels or max(description.rows, description.columns) > _THUMBNAIL_PIXELS << levels:
+        raise UnsupportedTransferSyntax("HTJ2K in resolution order is not for images this thin.")
     data = imagecodecs.htj2k_encode(
         samples,
         reversible=True,

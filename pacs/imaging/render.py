@@ -4,7 +4,7 @@ Of samples up to 16 bits the whole way is walked once for every value there can 
 table: however large the frame, what it costs beside itself is one byte a sample.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,32 +113,43 @@ def _render_plane(
     is_signed = description.pixel_representation == 1
     if raw.dtype.itemsize > 2:
         values = raw.view(f"<i{raw.dtype.itemsize}") if is_signed else raw
-        return _in_bands(_grayscale(source, attributes, values, description, window), values)
+        return _in_bands(_grayscale(source, attributes, lambda: values, description, window), values)
     domain = np.arange(1 << description.bits_stored, dtype=np.int64)
     if is_signed:
         domain[len(domain) // 2 :] -= len(domain)
     if text_of(attributes, "PhotometricInterpretation") == "PALETTE COLOR":
         table = apply_palette(read_palette(attributes, source.read, is_signed=is_signed), domain)
-        return _look_up(table, raw, description)
+        return _look_up(table, raw)
     if is_label_map(attributes):
-        return _look_up(color_labels(attributes, len(domain)), raw, description)
-    is_present = np.zeros(len(domain), np.bool_)
-    for band in _bands(raw):
-        is_present[_stored_bits(band, description)] = True
-    table = _grayscale(source, attributes, domain[is_present], description, window).to_gray(domain)
+        return _look_up(color_labels(attributes, len(domain)), raw)
+    way = _grayscale(source, attributes, lambda: _present(domain, raw, description), description, window)
+    table = way.to_gray(domain)
     if text_of(attributes, "PixelPresentation") in _SUPPLEMENTED and not source.is_presented:
         palette = read_palette(attributes, source.read, is_signed=is_signed)
         table = np.repeat(table[:, None], 3, axis=1)
         # The palette is for the values from its first one on; those below it are gray (PS3.3 C.7.6.23).
         is_coloured = domain >= palette[0].first
         table[is_coloured] = apply_palette(palette, domain[is_coloured])
-    return _look_up(table, raw, description)
+    return _look_up(table, raw)
 
 
-def _look_up(table: Pixels, raw: Array, description: PixelDescription) -> Pixels:
+def _present(domain: Array, raw: Array, description: PixelDescription) -> Array:
+    """Return which values of the domain the frame has."""
+    is_present = np.zeros(len(domain), np.bool_)
+    for band in _bands(raw):
+        is_present[_stored_bits(band, description)] = True
+    return domain[is_present]
+
+
+def _look_up(table: Pixels, raw: Array) -> Pixels:
+    """Return what the table, an entry for every stored value, says of each sample.
+
+    Repeated for every value of the samples' type it needs nobody to take away the bits beside a stored value.
+    """
+    entries = np.resize(table, (1 << 8 * raw.dtype.itemsize, *table.shape[1:]))
     pixels = np.empty((*raw.shape, *table.shape[1:]), np.uint8)
     for source, target in zip(_bands(raw), _bands(pixels), strict=True):
-        target[:] = table[_stored_bits(source, description)]
+        np.take(entries, source, axis=0, out=target, mode="clip")  # any other mode makes a copy first
     return pixels
 
 
@@ -156,7 +167,7 @@ def _render_floats(
     window: Window | None,
 ) -> Pixels:
     values = _shape(np.frombuffer(frame.pixels, _FLOATS[source.pixel_tag]), description)
-    return _in_bands(_grayscale(source, attributes, values, description, window), values)
+    return _in_bands(_grayscale(source, attributes, lambda: values, description, window), values)
 
 
 def _in_bands(grayscale: Grayscale, values: Array) -> Pixels:
@@ -167,15 +178,19 @@ def _in_bands(grayscale: Grayscale, values: Array) -> Pixels:
 
 
 def _grayscale(
-    source: ImageSource, attributes: Attributes, values: Array, description: PixelDescription, window: Window | None
+    source: ImageSource,
+    attributes: Attributes,
+    find_values: Callable[[], Array],
+    description: PixelDescription,
+    window: Window | None,
 ) -> Grayscale:
-    """Return the way for a frame that has these values."""
+    """Return the way for a frame; which values it has is asked only where nothing says what to show."""
     is_signed = description.pixel_representation == 1
     modality = read_modality(attributes, source.read, is_signed=is_signed)
     voi: Voi | None = window or read_voi(attributes, source.read, is_signed=is_signed)
-    if voi is None and source.is_presented and values.dtype.kind != "f":
+    if voi is None and source.is_presented and source.pixel_tag not in _FLOATS:
         voi = _full_span(modality, description)
-    voi = voi or _span(attributes, values, modality, description)
+    voi = voi or _span(attributes, find_values(), modality, description)
     return Grayscale(modality, voi, is_inverted(attributes), read_presentation(attributes, source.read))
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import BindParameter, Connection, Row, Select, bindparam, delete
 from pacs.database.base import LostRace
 from pacs.database.tables import patient, study
 from pacs.database.work_tables import corrected_study, correction
+from pacs.index import series_metadata
 from pacs.index.corrections import next_active
 from pacs.index.inserting import insert_once
 from pacs.index.metadata import dump_text
@@ -251,6 +252,7 @@ def _write_study(connection: Connection, partition_id: int, row: Row[*tuple[Any,
     overlay = StudyOverlay(received.dump(), steps).dump() if steps else ""
     values = study_values(shown.attributes, shown.issuer) | {"overlay": overlay, "patient_row_id": shown_row_id}
     connection.execute(_UPDATE_STUDY, values | {"row_id": row.id})
+    series_metadata.count_up_study(connection, row.id)
     delete_names(connection, row.id)
     insert_names(connection, row.id, shown.attributes)
     connection.execute(_UNLINK, {"row_id": row.id})

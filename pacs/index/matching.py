@@ -38,7 +38,7 @@ def build_select(partition_id: int, query: Query, ranks: FromClause | None = Non
     if ranks is None:
         groups = _group(query.conditions)
         statement = _from(query.level, partition_id).where(*_tests(query.level, groups, partition_id))
-        order = Order(query.level, is_walked=not any(_is_selective(condition) for condition in query.conditions))
+        order = Order(query.level, is_walked=not any(_is_sorted(one, query.level) for one in query.conditions))
     else:
         statement, rank = _select_ranked(partition_id, query, ranks)
         order = Order(query.level, is_walked=False, rank=rank)
@@ -130,15 +130,27 @@ def _is_selective(condition: Condition) -> bool:
             return True
         case Wildcard(_, pattern):
             return len(pattern.replace("*", "").replace("?", "")) >= _SELECTIVE_LENGTH
+        case InRange(_, first, last):
+            return first == last
     return False
 
+
+def _is_sorted(condition: Condition, level: Level) -> bool:
+    """Whether a selective condition's matches have to be sorted; some indexes find them in the order of studies."""
+    return _is_selective(condition) and (level is Level.PATIENT or condition.keyword not in _FOUND_IN_ORDER)
+
+
+_FOUND_IN_ORDER = {"PatientBirthDate", "StudyID"}
+"""What can be one value for half an archive: nobody's birthday, "1". Their indexes go on with the order of studies."""
 
 _FOUND_BY_INDEX = {
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SOPInstanceUID",
     "PatientID",
+    "PatientBirthDate",
     "AccessionNumber",
+    "StudyID",
     "ScheduledProcedureStepID",
     "RequestedProcedureID",
     *(attribute.keyword for attribute in ATTRIBUTES if attribute.matching is Matching.NAME),
@@ -252,13 +264,19 @@ def _test_column(condition: Condition, column: ColumnElement[str], matching: Mat
             return column.in_([_bound(value, matching) for value in values])
         case Wildcard(_, pattern):
             return _test_pattern(column, _normal(pattern, matching))
-        case InRange(_, first, last):
-            pad = _PADDING.get(matching)
-            if pad is None:
-                raise InvalidQuery(f"{condition.keyword} cannot be matched by a range.")
-            ends = [column >= first + pad[0][len(first) :]] if first else []
-            return and_(*ends, *([column <= last + pad[1][len(last) :]] if last else []))
+        case InRange():
+            return _test_range(condition, column, matching)
     return column.is_(None)
+
+
+def _test_range(condition: InRange, column: ColumnElement[str], matching: Matching) -> Test:
+    first, last, pad = condition.first, condition.last, _PADDING.get(matching)
+    if pad is None:
+        raise InvalidQuery(f"{condition.keyword} cannot be matched by a range.")
+    if first == last and matching is Matching.DATE:
+        return column == first
+    ends = [column >= first + pad[0][len(first) :]] if first else []
+    return and_(*ends, *([column <= last + pad[1][len(last) :]] if last else []))
 
 
 def _test_moments(condition: InMoments, day: ColumnElement[str], time: ColumnElement[str]) -> Test:

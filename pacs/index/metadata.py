@@ -6,12 +6,12 @@ corrected: what is kept is as received, and the overlay is laid over it on the w
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, Select, bindparam, select, type_coerce
 
 from pacs.database.base import Database
 from pacs.database.tables import instance, instance_header, series, study
@@ -121,25 +121,57 @@ def read_steps(connection: Connection, row_id: int) -> tuple[Step, ...]:
 
 def read_revision(connection: Connection, row_ids: Sequence[int]) -> Revision:
     """Return what the answers made of these instances, in this order, depend on; a row that is gone is left out."""
-    digest = hashlib.blake2b(digest_size=16)
-    is_corrected = False
+    digest = RevisionDigest()
     for start in range(0, len(row_ids), _REVISION_ROWS):
         wanted = row_ids[start : start + _REVISION_ROWS]
         rows = {row.id: row for row in connection.execute(_REVISIONS, {"row_ids": list(wanted)})}
         for row in (rows[row_id] for row_id in wanted if row_id in rows):
-            is_corrected = is_corrected or bool(row.corrections)
-            steps = [(step.correction_id, step.at.isoformat(), sorted(step.changes)) for step in steps_of(row)]
-            facts = (
-                row.id,
-                row.blob_key,
-                row.blob_offset,
-                row.blob_length,
-                bytes(row.dataset_digest),
-                row.stored_at,
-                steps,
-            )
-            digest.update(repr(facts).encode())
-    return Revision(digest.hexdigest(), is_corrected=is_corrected)
+            digest.add(row)
+    return digest.revision()
+
+
+class SeriesReading:
+    """Reads a series from its first instance to its last, in one transaction and in the order of ``find_instances``.
+
+    Iterating yields SOP Instance UID, transfer syntax and DICOM JSON of each instance as it leaves; afterwards
+    ``revision`` is that of all of them.
+    """
+
+    def __init__(self, connection: Connection, series_row_id: int) -> None:
+        self._rows = connection.execute(_OF_SERIES, {"row_id": series_row_id}, execution_options=_BY_PAGE)
+        self._digest = RevisionDigest()
+
+    def __iter__(self) -> Generator[tuple[str, str, bytes], None, None]:
+        with self._rows:
+            for row in self._rows:
+                self._digest.add(row)
+                attributes = _lay_over(zlib.decompress(row.attributes), steps_of(row))
+                yield row.sop_instance_uid, row.transfer_syntax_uid, attributes
+
+    @property
+    def revision(self) -> Revision:
+        """That of the instances so far."""
+        return self._digest.revision()
+
+
+class RevisionDigest:
+    """What makes a revision another one, taken from rows in their order."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.blake2b(digest_size=16)
+        self._is_corrected = False
+
+    def add(self, row: Row[*tuple[Any, ...]]) -> None:
+        """Take in a row with ``FACTS`` and ``OVERLAY_COLUMNS``."""
+        self._is_corrected = self._is_corrected or bool(row.corrections)
+        steps = [(step.correction_id, step.at.isoformat(), sorted(step.changes)) for step in steps_of(row)]
+        location = (row.blob_key, row.blob_offset, row.blob_length)
+        facts = (row.id, *location, bytes(row.dataset_digest), row.microseconds, steps)
+        self._digest.update(repr(facts).encode())
+
+    def revision(self) -> Revision:
+        """Return the revision of the rows so far."""
+        return Revision(self._digest.hexdigest(), is_corrected=self._is_corrected)
 
 
 def read_metadata(connection: Connection, row_ids: Sequence[int]) -> list[tuple[InstanceRecord, bytes]]:
@@ -206,6 +238,19 @@ _HEADER = _with_overlays(
 _METADATA = _with_overlays(*RECORD_COLUMNS, instance_header.c.attributes).where(
     instance.c.id.in_(bindparam("row_ids", expanding=True))
 )
-_REVISIONS = _with_overlays(*RECORD_COLUMNS, instance.c.dataset_digest).where(
-    instance.c.id.in_(bindparam("row_ids", expanding=True))
+MICROSECONDS = type_coerce(instance.c.stored_at, BigInteger).label("microseconds")
+FACTS = (
+    instance.c.id,
+    instance.c.blob_key,
+    instance.c.blob_offset,
+    instance.c.blob_length,
+    instance.c.dataset_digest,
+    MICROSECONDS,
 )
+_REVISIONS = _with_overlays(*FACTS).where(instance.c.id.in_(bindparam("row_ids", expanding=True)))
+_OF_SERIES = (
+    _with_overlays(*FACTS, instance.c.sop_instance_uid, instance.c.transfer_syntax_uid, instance_header.c.attributes)
+    .where(instance.c.series_row_id == bindparam("row_id"))
+    .order_by(instance.c.instance_number.nulls_last(), instance.c.id)
+)
+_BY_PAGE = {"yield_per": PAGE_SIZE}

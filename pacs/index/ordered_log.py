@@ -14,6 +14,7 @@ from sqlalchemy import (
     Row,
     Table,
     Text,
+    and_,
     bindparam,
     cast,
     func,
@@ -36,16 +37,20 @@ class OrderedLog:
         order = (table.c.transaction_id, table.c.sequence)
         in_partition = table.c.partition_id == bindparam("partition_id")
         is_shown = table.c.transaction_id < _OLDEST_RUNNING
-        is_after = tuple_(*order) > tuple_(
-            bindparam("transaction_id", type_=BigInteger), bindparam("sequence", type_=BigInteger)
-        )
-        after = select(table).where(in_partition, is_after).order_by(*order).limit(bindparam("limit"))
+        cursor = (bindparam("transaction_id", type_=BigInteger), bindparam("sequence", type_=BigInteger))
+        # Every row of SQLite's has the same number for its transaction. Of a comparison of pairs it would look up only
+        # that one in the index, and walk from the beginning of the log to the cursor whenever anybody asks.
+        is_after = {
+            "sqlite": and_(table.c.transaction_id == cursor[0], table.c.sequence > cursor[1]),
+            "postgresql": and_(tuple_(*order) > tuple_(*cursor), is_shown),
+        }
+        after = select(table).where(in_partition).order_by(*order).limit(bindparam("limit"))
         last = select(*order).where(in_partition).order_by(*(column.desc() for column in order)).limit(1)
         self._append = {
             "sqlite": insert(table).values(transaction_id=literal(0)),
             "postgresql": insert(table).values(transaction_id=_TRANSACTION),
         }
-        self._read = {"sqlite": after, "postgresql": after.where(is_shown)}
+        self._read = {engine: after.where(test) for engine, test in is_after.items()}
         self._end = {"sqlite": last, "postgresql": last.where(is_shown)}
 
     def append(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:

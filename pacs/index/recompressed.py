@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from pacs.database.tables import instance, instance_header
 from pacs.database.work_tables import original
-from pacs.index import changes
+from pacs.index import changes, series_metadata
 from pacs.index.rows import PreparedInstance
 from pacs.index.writer import Existing
 from pacs.model import ChangeKind, Location
@@ -79,6 +79,7 @@ def switch(
         return False
     header = {column: after.header[column] for column in ("attributes", "bulk", "layout")}
     connection.execute(_DESCRIBE, header | {"row_id": before.row_id})
+    series_metadata.count_up(connection, before.series_row_id)
     connection.execute(
         insert(original),
         {

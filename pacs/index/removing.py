@@ -114,7 +114,11 @@ _LOCK_SERIES = select(series.c.id).where(series.c.id.in_(_ROW_IDS)).order_by(ser
 _COUNT_OUT = (
     update(series)
     .where(series.c.id == _ROW_ID)
-    .values(instance_count=series.c.instance_count - bindparam("count"), updated_at=bindparam("at"))
+    .values(
+        instance_count=series.c.instance_count - bindparam("count"),
+        revision=series.c.revision + 1,
+        updated_at=bindparam("at"),
+    )
 )
 _SET_SOP_CLASSES = update(series).where(series.c.id == _ROW_ID).values(sop_class_uids=bindparam("sop_class_uids"))
 _SOP_CLASSES_OF = select(instance.c.sop_class_uid).where(instance.c.series_row_id == _ROW_ID).distinct()

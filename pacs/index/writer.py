@@ -326,7 +326,11 @@ _LOCK_INSTANCE = select(instance.c.series_row_id).where(instance.c.id == _ROW_ID
 _COUNT = (
     update(series)
     .where(series.c.id == _ROW_ID)
-    .values(instance_count=series.c.instance_count + bindparam("step"), updated_at=bindparam("at"))
+    .values(
+        instance_count=series.c.instance_count + bindparam("step"),
+        revision=series.c.revision + 1,
+        updated_at=bindparam("at"),
+    )
 )
 _INSERT_HEADER = insert(instance_header)
 _UPDATE_PATIENT = update(patient).where(patient.c.id == _ROW_ID)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from pacs.errors import OutOfResources, Unavailable
 from pacs.imaging.filemeta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, encode_file_meta
@@ -30,6 +31,9 @@ class Expected:
 
 class IncomingSpool(Spool):
     """A spool as the edges see it: it fails with the archive's errors, for an edge knows nothing of storage."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, is_digested=True)
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Append bytes; raise OutOfResources when they outgrow the disk."""

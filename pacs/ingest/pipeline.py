@@ -51,14 +51,19 @@ class Ingestor:
         character_set: str = "ISO_IR 100",
         *,
         coercion: Sequence[CoercionRule] = (),
+        takes_files: bool = False,
     ) -> None:
-        """Make an ingestor; ``character_set`` is the site's, for text that neither declaration nor sender explains."""
+        """Make an ingestor; ``character_set`` is the site's, for text that neither declaration nor sender explains.
+
+        ``takes_files`` says that the store makes the spool's file its own: it is begun while rows are made.
+        """
         self._database = database
         self._store = store
         self._partition_id = partition_id
         self._spool_directory = spool_directory
         self._character_set = character_set
         self._coercion = coercion
+        self._takes_files = takes_files
         self._large_headers = threading.BoundedSemaphore(MAX_LARGE_HEADERS)
 
     def open_spool(self) -> IncomingSpool:
@@ -115,18 +120,19 @@ class Ingestor:
         held.enter_context(self._large_headers)
 
     def _publish(self, incoming: Incoming, header: Header, layout: FrameLayout, findings: tuple[str, ...]) -> Outcome:
-        dataset_digest = incoming.spool.digest(header.dataset_offset)
         with self._database.read() as connection:
             existing = writer.find_existing(
                 connection, self._partition_id, text_of(header.attributes, "SOPInstanceUID")
             )
+        if existing is None and self._takes_files:
+            incoming.spool.begin_sync()
+        dataset_digest = incoming.spool.digest(header.dataset_offset)
         if existing is not None:
             if existing.dataset_digest == dataset_digest and self._is_stored(existing.location):
                 return _outcome(header, Disposition.DUPLICATE, None, findings)
             if existing.dataset_digest != dataset_digest and rejects_duplicates(incoming.origin):
                 return _outcome(header, Disposition.REJECTED, Reason.DUPLICATE_REJECTED, findings)
         location = Location(blob_key(incoming.spool.digest()), 0, incoming.spool.size_bytes)
-        self._store.put(location.blob_key, incoming.spool)
         prepared = rows.prepare(
             rows.NewInstance(
                 partition_id=self._partition_id,
@@ -139,6 +145,7 @@ class Ingestor:
                 steps=coerce_in(self._coercion, header.attributes, incoming.origin),
             )
         )
+        self._store.put(location.blob_key, incoming.spool)
         publication = Publication(prepared, location, header.transfer_syntax_uid, dataset_digest)
         disposition = self._database.write(lambda connection: publish(connection, publication))
         return _outcome(header, disposition, _REASONS.get(disposition), findings)

@@ -111,14 +111,14 @@ def find_lanes_of(connection: Connection, kind: str, keys: Sequence[str]) -> set
     return lanes
 
 
-def find_lanes(connection: Connection, kinds: Iterable[str], now: datetime) -> list[Lane]:
-    """Return the lanes of these kinds that have a job due. Costs two look-ups a lane, however many jobs there are."""
-    return [
-        (kind, lane)
-        for kind in kinds
-        for lane in _iter_lanes(connection, kind)
-        if connection.execute(_IS_DUE, {"kind": kind, "lane": lane, "now": now}).first()
-    ]
+def find_lanes(connection: Connection, kinds: Iterable[str]) -> dict[Lane, datetime]:
+    """Return when the next job is due, or was, of each lane of these kinds that has one waiting.
+
+    Costs two look-ups a lane, however many jobs there are.
+    """
+    lanes = ((kind, lane) for kind in kinds for lane in _iter_lanes(connection, kind))
+    due = ((lane, connection.execute(_NEXT_DUE, {"kind": lane[0], "lane": lane[1]}).scalar()) for lane in lanes)
+    return {lane: due_at for lane, due_at in due if due_at is not None}
 
 
 def claim(
@@ -280,16 +280,15 @@ _HAS_KEY = (
     .limit(1)
 )
 
-_DUE = (
+_WAITING = (
     job.c.kind == bindparam("kind"),
     job.c.lane == bindparam("lane"),
     job.c.state == JobState.WAITING.value,
-    job.c.due_at <= bindparam("now"),
 )
-_IS_DUE = select(job.c.id).where(*_DUE).limit(1)
+_NEXT_DUE = select(job.c.due_at).where(*_WAITING).order_by(job.c.due_at).limit(1)
 _CLAIMABLE = (
     select(job)
-    .where(*_DUE)
+    .where(*_WAITING, job.c.due_at <= bindparam("now"))
     .order_by(job.c.due_at, job.c.id)
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)

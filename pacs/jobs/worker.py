@@ -24,7 +24,8 @@ LOGGER = logging.getLogger(__name__)
 
 BATCH = 50
 PARALLEL_LANES = 16
-POLL_SECONDS = 1.0
+LONGEST_SLEEP_SECONDS = 30.0
+"""How late a job is at most that is due sooner than was reckoned, because the clock was put forward."""
 LEASE_SECONDS = 20.0
 RECEIPTS_KEPT_DAYS = 30
 LONGEST_WAIT = timedelta(hours=48)
@@ -32,6 +33,7 @@ LONGEST_WAIT = timedelta(hours=48)
 
 _RENEWALS_A_LEASE = 4
 _PRUNED_EVERY_SECONDS = 3600.0
+_AFTER_FAILURE_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -89,36 +91,54 @@ class Worker:
                 LOGGER.warning("A lane is still busy; what it was doing is done again after the next start")
 
     def wake(self) -> None:
-        """Look for jobs now instead of within a second."""
+        """Look for jobs now."""
         self._awake.set()
 
     def _supervise(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._mind_the_clock()
-                self._start_turns()
-                self._renew_leases()
-                self._prune()
-            except PacsError as error:
-                LOGGER.warning("The queue cannot be read now: %s", error)
-            except Exception:
-                LOGGER.exception("The queue cannot be worked on")
-            self._awake.wait(POLL_SECONDS)
-            self._awake.clear()
+        with self._database.watch(self.wake):
+            while not self._stopping.is_set():
+                pause = _AFTER_FAILURE_SECONDS
+                try:
+                    self._mind_the_clock()
+                    pause = self._start_turns()
+                    self._renew_leases()
+                    self._prune()
+                except PacsError as error:
+                    LOGGER.warning("The queue cannot be read now: %s", error)
+                except Exception:
+                    LOGGER.exception("The queue cannot be worked on")
+                self._awake.wait(pause)
+                self._awake.clear()
 
-    def _start_turns(self) -> None:
-        """Give every lane that has something due a thread for one batch, those that waited longest first."""
+    def _start_turns(self) -> float:
+        """Give every lane that has something due a thread for one batch, those that waited longest first.
+
+        Returns how many seconds there is nothing else to do, unless something is listed or a turn ends, which wakes.
+        """
         with self._database.read() as connection:
-            due = queue.find_lanes(connection, self._tasks, datetime.now(UTC))
-        states = [(self._lanes.setdefault(lane, _LaneState()), lane) for lane in due]
-        for state, lane in sorted(states, key=lambda entry: entry[0].last_turn_at):
-            now = monotonic()
-            if state.is_running or state.not_before > now or len(self._threads) >= PARALLEL_LANES:
-                continue
-            state.is_running, state.last_turn_at = True, now
-            thread = threading.Thread(target=self._take_turn, args=(lane, state), name="worker-lane", daemon=True)
-            self._threads.add(thread)
-            thread.start()
+            lanes = queue.find_lanes(connection, self._tasks)
+        clock, now = datetime.now(UTC), monotonic()
+        pauses = [LONGEST_SLEEP_SECONDS]
+        ready: list[tuple[float, Lane]] = []
+        for lane, due_at in lanes.items():
+            state = self._lanes.setdefault(lane, _LaneState())
+            pause = max((due_at - clock).total_seconds(), state.not_before - now)
+            if pause > 0:
+                pauses.append(pause)
+            elif not state.is_running:
+                ready.append((state.last_turn_at, lane))
+        for _, lane in sorted(ready)[: PARALLEL_LANES - len(self._threads)]:
+            self._start_turn(lane, now)
+        if self._threads:
+            pauses.append(self._lease.total_seconds() / _RENEWALS_A_LEASE)
+        return min(pauses)
+
+    def _start_turn(self, lane: Lane, now: float) -> None:
+        state = self._lanes[lane]
+        state.is_running, state.last_turn_at = True, now
+        thread = threading.Thread(target=self._take_turn, args=(lane, state), name="worker-lane", daemon=True)
+        self._threads.add(thread)
+        thread.start()
 
     def _take_turn(self, lane: Lane, state: _LaneState) -> None:
         try:

@@ -28,6 +28,9 @@ from storage.base import BlobStore
 
 LOGGER = logging.getLogger(__name__)
 
+PAUSE_SECONDS = 5.0
+"""Before a look at what has come: whoever resends does so many times, and nobody waits for the answer."""
+
 
 class Comparer:
     """Compares stored copies by what they hold."""
@@ -73,12 +76,12 @@ class ConflictResolver:
     Runs in a thread between ``with`` and its end, and looks at each conflict once.
     """
 
-    def __init__(self, database: Database, comparer: Comparer, partition_id: int, wait_seconds: float = 5.0) -> None:
+    def __init__(self, database: Database, comparer: Comparer, partition_id: int) -> None:
         self._database = database
         self._comparer = comparer
         self._partition_id = partition_id
-        self._wait_seconds = wait_seconds
         self._stopping = threading.Event()
+        self._awake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="conflict-resolver", daemon=True)
         self._seen = 0
 
@@ -88,6 +91,7 @@ class ConflictResolver:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
+        self._awake.set()
         self._thread.join()
 
     def resolve_pending(self) -> int:
@@ -103,11 +107,16 @@ class ConflictResolver:
         return settled
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._wait_seconds):
-            try:
-                self.resolve_pending()
-            except PacsError:
-                LOGGER.exception("Conflicts cannot be looked at now")
+        with self._database.watch(self._awake.set):
+            while True:
+                self._awake.wait()
+                self._awake.clear()
+                if self._stopping.wait(PAUSE_SECONDS):
+                    return
+                try:
+                    self.resolve_pending()
+                except PacsError:
+                    LOGGER.exception("Conflicts cannot be looked at now")
 
     def _is_same_content(self, conflict: Conflict) -> bool:
         assert conflict.location is not None, "a conflict of content keeps a copy"

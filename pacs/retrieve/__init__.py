@@ -19,6 +19,7 @@ from pacs.imaging.report_page import CONTENT_SECURITY_POLICY, HTML, PLAIN_TEXT
 from pacs.imaging.representation import ANY, DEFAULT, Acceptable, Frames, Representation
 from pacs.retrieve.rendering import Renderer
 from pacs.retrieve.retriever import DICOM, Coerce, Retriever, Revision
+from pacs.retrieve.series_metadata import SeriesMetadata
 from pacs.retrieve.thumbnails import THUMBNAIL, Thumbnails
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "Representation",
     "Retriever",
     "Revision",
+    "SeriesMetadata",
     "Shape",
     "Thumbnails",
     "Viewport",

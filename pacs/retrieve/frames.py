@@ -11,7 +11,7 @@ from pacs.imaging.encoders import VERSION
 from pacs.imaging.opened import OpenInstance, closer
 from pacs.imaging.reading import iter_frames, iter_native_frames
 from pacs.imaging.representation import Acceptable, Frames, Representation
-from pacs.imaging.syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, TransferSyntax, lookup
+from pacs.imaging.syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, HTJ2K, HTJ2K_LOSSLESS_RPCL, TransferSyntax, lookup
 from pacs.imaging.transcode import FrameCodec
 from pacs.model import BulkValue, PixelElement
 from pacs.retrieve.cache import FrameCache, frame_key
@@ -23,6 +23,9 @@ UNDECODABLE = (UnsupportedTransferSyntax, CorruptPixelData, InvalidHeader)
 
 _PIXEL_DATA = "7FE00010"
 _CHUNK_BYTES = 256 * 1024
+_BY_PIXEL = frozenset({HTJ2K_LOSSLESS_RPCL, HTJ2K})
+"""What viewers take progressively. OHIF goes by the metadata, which are of the stored pixels: it takes colours that are
+stored in planes for planes still."""
 
 
 class FrameReader:
@@ -110,6 +113,8 @@ class FrameReader:
         if syntax.is_encapsulated and (pixels.tag != _PIXEL_DATA or opened.layout.bit_offset_step):
             raise UnsupportedTransferSyntax
         description = PixelDescription.from_attributes(opened.header.attributes)
+        if syntax.uid in _BY_PIXEL and description.planar_configuration == 1 and description.samples_per_pixel > 1:
+            raise UnsupportedTransferSyntax
         cache = self._cache if opened.location is not None else None
         identity = (*astuple(opened.location), syntax.uid, VERSION) if opened.location is not None else ()
         stored: Iterator[bytes] | None = None

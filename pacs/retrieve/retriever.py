@@ -11,6 +11,7 @@ out names its length and its syntax, and reads its bytes while they are sent.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,7 @@ from pacs.overlay import Step, apply
 from pacs.retrieve.cache import FrameCache
 from pacs.retrieve.frames import UNDECODABLE, FrameReader
 from pacs.retrieve.stored import SpoolScratch, StoredBytes
+from storage.ahead import Extent, ReadAhead
 from storage.base import BlobStore
 
 __all__ = ["ANY", "DEFAULT", "DICOM", "Acceptable", "Frames", "Representation", "Retriever", "Revision"]
@@ -66,12 +68,14 @@ class Retriever:
         *,
         parse: Callable[[StoredBytes], Header] | None = None,
         cache: FrameCache | None = None,
+        read_ahead: ReadAhead | None = None,
     ) -> None:
         """Make a retriever; ``parse`` reads the header of what is in no level: a rejection note to be forwarded.
 
-        ``cache`` keeps the frames that are made for clients.
+        ``cache`` keeps the frames that are made for clients; ``read_ahead`` is for a store that answers after a while.
         """
         self._parse = parse
+        self._read_ahead = read_ahead
         self._database = database
         self._store = store
         self._partition_id = partition_id
@@ -107,6 +111,27 @@ class Retriever:
             ):
                 raise SeriesNotFound
         raise InstanceNotFound
+
+    def ahead_of(self, records: Sequence[InstanceRecord]) -> "Retriever":
+        """Return a retriever for one reader of these instances, quicker if they are read in about this order."""
+        if self._read_ahead is None or len(records) < 2:
+            return self
+        retriever = copy(self)
+        extents = [Extent(at.blob_key, at.offset, at.length_bytes) for at in (record.location for record in records)]
+        retriever._store = self._read_ahead.over(extents)  # noqa: SLF001 - it is one of us
+        return retriever
+
+    def find_instance(
+        self, principal: Principal, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str
+    ) -> tuple[InstanceRecord, Revision]:
+        """Return one instance and which state of it this is; raise as ``find_instances`` does."""
+        uids = (study_instance_uid, series_instance_uid, sop_instance_uid)
+        with self._database.read() as connection:
+            records, revision = reader.find_with_revision(connection, self._partition_id, *uids)
+        if not records:
+            records = self.find_instances(principal, *uids)
+            revision = self.read_revision(principal, records)
+        return records[0], revision
 
     def iter_metadata(
         self,

@@ -22,7 +22,8 @@ from pacs.model import Change, Cursor
 LOGGER = logging.getLogger(__name__)
 
 PAGE = 100
-POLL_SECONDS = 0.5
+PAUSE_SECONDS = 0.5
+"""Between two looks at the end of the log: each that finds something moves the cursor, which costs a commit."""
 _AFTER_FAILURE_SECONDS = 5.0
 
 Plan = Callable[[Connection, Sequence[Change]], Sequence[NewJob]]
@@ -49,6 +50,7 @@ class Follower:
         self._plan = plan
         self._on_listed = on_listed
         self._stopping = threading.Event()
+        self._awake = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"follower-{name}", daemon=True)
 
     def __enter__(self) -> Self:
@@ -58,6 +60,7 @@ class Follower:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
+        self._awake.set()
         self._thread.join()
 
     def begin(self) -> None:
@@ -88,14 +91,23 @@ class Follower:
         return len(page)
 
     def _run(self) -> None:
-        pause = 0.0
-        while not self._stopping.wait(pause):
-            try:
-                # A page that is not full is the end of the log: each look moves the cursor, which costs a commit.
-                pause = 0.0 if self.follow() == PAGE else POLL_SECONDS
-            except PacsError as error:
-                LOGGER.warning("The change log cannot be followed now: %s", error)
-                pause = _AFTER_FAILURE_SECONDS
-            except Exception:
-                LOGGER.exception("The change log cannot be followed")
-                pause = _AFTER_FAILURE_SECONDS
+        with self._database.watch(self._awake.set):
+            while True:
+                self._awake.wait()
+                self._awake.clear()
+                if self._stopping.wait(self._follow_to_the_end()):
+                    return
+
+    def _follow_to_the_end(self) -> float:
+        """Return how many seconds to wait before the next look, once there is something to look at."""
+        try:
+            while not self._stopping.is_set() and self.follow() == PAGE:
+                pass
+        except PacsError as error:
+            LOGGER.warning("The change log cannot be followed now: %s", error)
+        except Exception:
+            LOGGER.exception("The change log cannot be followed")
+        else:
+            return PAUSE_SECONDS
+        self._awake.set()
+        return _AFTER_FAILURE_SECONDS

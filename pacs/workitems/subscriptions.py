@@ -5,6 +5,7 @@ has ended until it is given back.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -142,6 +143,10 @@ class Subscriptions:
         del principal
         with self._database.read() as connection:
             return log.read_end(connection, self._partition_id)
+
+    def watch(self, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call ``wake`` now and soon after whatever is written, from any thread, until the block ends."""
+        return self._database.watch(wake)
 
     def _add(self, connection: Connection, ae_title: str, has_lock: bool, row_ids: Sequence[int]) -> None:
         subscribed = rows.find_subscribed(connection, ae_title, row_ids)

@@ -30,12 +30,16 @@ PATIENCE_SECONDS = 90
 SEEN = 12.0
 """Standard deviation of the grey values on a canvas from which on there is a picture; an empty one has 0."""
 
+_GRID = 64
 _FLAT = 2.0
 """Grey values around the mean, which JPEG may make of one colour."""
+_SAME, _SAME_ANYWHERE = 2.0, 24.0
+"""How many grey values two pictures differ by that are the same, on average and at most; the last is of resampling."""
 
 HARMLESS = {
     "_setThrew is not defined": "the bundled OpenJPH breaks on a part of a frame in which the resolution that the"
     " viewer tries has not begun; the viewer passes over it and decodes the next, longer part, or the whole",
+    "The stack viewport has been destroyed": "a picture came after the viewer had made room for the next one",
 }
 """What the console may say: that the frame is shown in the end is tested."""
 
@@ -76,6 +80,10 @@ _CANVAS = f"""() => {{ {_VIEWPORT}
   }};
 }}"""
 
+_BARE = """() => {
+  for (const control of document.querySelectorAll(".ol-control, .ol-scale-line")) control.style.visibility = "hidden";
+}"""
+
 Pixels = NDArray[np.float64]
 
 
@@ -107,7 +115,7 @@ class Session:
     def __post_init__(self) -> None:
         self.page.context.on("request", lambda request: self._note(request.url))
         self.page.on("console", self._hear)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("pageerror", lambda error: self._complain(str(error)))
         self.page.on("response", self._look)
 
     def open_viewer(self, studies: list[str], mode: str = "viewer") -> list[DisplaySet]:
@@ -154,13 +162,24 @@ class Session:
             return None
         return shown["imageId"], picture.crop(box)
 
+    def bare_slide(self) -> Locator:
+        """Return the pane of a slide, with nothing else in it: no overview, no scale."""
+        pane = self.page.locator(".ol-viewport").first
+        self.page.locator(".ol-overviewmap").first.wait_for(state="attached")
+        self.page.evaluate(_BARE)
+        return pane
+
     def _note(self, url: str) -> None:
         if urlsplit(url).scheme in {"http", "https", "ws", "wss"} and not url.startswith(self.url):
             self.foreign.append(url)
 
     def _hear(self, message: ConsoleMessage) -> None:
-        if message.type == "error" and not any(text in message.text for text in HARMLESS):
-            self.complaints.append(f"{message.text} ({message.location.get('url', '')})")
+        if message.type == "error":
+            self._complain(f"{message.text} ({message.location.get('url', '')})")
+
+    def _complain(self, complaint: str) -> None:
+        if not any(text in complaint for text in HARMLESS):
+            self.complaints.append(complaint)
 
     def _look(self, response: Response) -> None:
         if response.status >= 400:
@@ -168,11 +187,16 @@ class Session:
 
 
 def likeness(one: Image.Image, other: Image.Image) -> float:
-    """Return the correlation of two pictures of one thing, 1 for the same; windows and sizes may differ.
+    """Return the correlation of a picture with ours of the same thing, 1 for the same; windows and sizes may differ.
 
-    A picture of one colour all over is like another such one only.
+    A picture of one colour all over is like another such one only; and little correlates in one with a few specks.
     """
-    first, second = (_grid(picture) for picture in (one, other))
+    # No finer than the picture has pixels, for what lies between them is the viewer's choice.
+    size = (min(_GRID, other.width), min(_GRID, other.height))
+    first, second = (_grid(picture, size) for picture in (one, other))
+    differences = np.abs(first - second)
+    if differences.mean() < _SAME and differences.max() < _SAME_ANYWHERE:
+        return 1.0
     first, second = first - first.mean(), second - second.mean()
     if max(np.abs(first).max(), np.abs(second).max()) < _FLAT:
         return 1.0
@@ -180,8 +204,8 @@ def likeness(one: Image.Image, other: Image.Image) -> float:
     return float((first * second).sum()) / norm if norm else 0.0
 
 
-def _grid(picture: Image.Image) -> Pixels:
-    return np.asarray(picture.convert("RGB").resize((64, 64), Image.Resampling.BOX), dtype=np.float64)
+def _grid(picture: Image.Image, size: tuple[int, int]) -> Pixels:
+    return np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BOX), dtype=np.float64)
 
 
 def contrast(canvas: Locator) -> float:

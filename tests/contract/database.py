@@ -197,6 +197,19 @@ class DatabaseContract:
 
     # Transactions
 
+    def test_whoever_watches_is_woken_by_every_commit_of_this_and_of_any_other_process(
+        self, database: Database, url: str
+    ) -> None:
+        other = open_database(url)
+        awake = threading.Event()
+        with database.watch(awake.set):
+            assert awake.is_set()
+            for number, written in enumerate((database, other, database)):
+                awake.clear()
+                written.write(lambda connection, name=str(number): changes.begin(connection, name, Cursor()))  # type: ignore[misc]
+                assert awake.wait(20)
+        other.close()
+
     def test_a_failed_write_leaves_nothing(self, database: Database) -> None:
         def fail(connection: Any) -> None:
             writer.insert_instance(connection, build_instance())

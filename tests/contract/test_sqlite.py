@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -68,6 +69,16 @@ class TestSqlite(DatabaseContract):
         with database.read() as connection:
             rows = connection.execute(text("SELECT number FROM tally ORDER BY number")).scalars().all()
         assert rows == [number for number in range(30) if number % 3]
+
+    def test_reading_wakes_nobody(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("pacs.database.watcher.LOOK_SECONDS", 0.01)
+        woken: list[bool] = []
+        with database.watch(lambda: woken.append(True)):
+            time.sleep(0.2)
+            before = len(woken)
+            count(database, "change")
+            time.sleep(0.2)
+            assert len(woken) == before
 
     def test_a_reader_cannot_write(self, database: Database) -> None:
         with pytest.raises(Unavailable), database.read() as connection:

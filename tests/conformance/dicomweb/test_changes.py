@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -20,8 +21,8 @@ from tests.key_objects import QUALITY, build_key_objects
 
 
 @pytest.fixture
-def waiters():
-    return Waiters()
+def waiters(archive):
+    return Waiters(archive.changes.watch)
 
 
 @pytest.fixture
@@ -216,11 +217,29 @@ def request_that_stays():
     return Request({"type": "http", "method": "GET", "headers": []}, receive)
 
 
+@contextmanager
+def restless(wake):
+    """Watch a database in which something is committed all the time."""
+    stopping = threading.Event()
+
+    def run():
+        while not stopping.wait(0.01):
+            wake()
+
+    wake()
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+
+
 class TestWaiters:
     """In a loop of the test's own."""
 
     def test_a_log_that_cannot_be_read_for_a_while_is_looked_at_again(self, monkeypatch):
-        monkeypatch.setattr(resource, "POLL_SECONDS", 0.01)
+        monkeypatch.setattr(resource, "AFTER_FAILURE_SECONDS", 0.01)
         ends = iter([OSError("gone"), Cursor(0, 1), Cursor(0, 2)])
 
         def read_end():
@@ -229,11 +248,10 @@ class TestWaiters:
                 raise end
             return end
 
-        asyncio.run(Waiters().wait(request_that_stays(), read_end, Cursor(0, 1), 60))
+        asyncio.run(Waiters(restless).wait(request_that_stays(), read_end, Cursor(0, 1), 60))
         assert list(ends) == []
 
-    def test_who_waits_while_the_last_look_is_still_under_way_is_looked_for_too(self, monkeypatch):
-        monkeypatch.setattr(resource, "POLL_SECONDS", 0.01)
+    def test_who_waits_while_the_last_look_is_still_under_way_is_looked_for_too(self):
         slow, is_slow = threading.Event(), threading.Event()
 
         def read_slowly():
@@ -242,7 +260,7 @@ class TestWaiters:
             return Cursor()
 
         async def one_after_the_other():
-            waiters = Waiters()
+            waiters = Waiters(restless)
             first = asyncio.create_task(waiters.wait(request_that_stays(), read_slowly, Cursor(), 60))
             await asyncio.to_thread(is_slow.wait, 10)
             first.cancel()
@@ -258,4 +276,4 @@ class TestWaiters:
 
         request = Request({"type": "http", "method": "GET", "headers": []}, receive)
         with pytest.raises(ClientDisconnect):
-            asyncio.run(Waiters().wait(request, Cursor, Cursor(), 60))
+            asyncio.run(Waiters(restless).wait(request, Cursor, Cursor(), 60))

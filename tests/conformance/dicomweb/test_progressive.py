@@ -172,6 +172,19 @@ def test_what_a_codec_cannot_hold_is_not_acceptable_and_says_so(http, store, med
     assert "cannot be given in a transfer syntax" in response.text
 
 
+def test_colours_stored_in_planes_do_not_leave_by_pixel_to_who_reads_their_metadata(http, store):
+    dataset = build_ct()
+    dataset.update(build_image(rows=4, columns=4, bits=8, samples=3))
+    dataset.PlanarConfiguration = 1
+    store(as_part10(dataset))
+    path = f"{path_of(dataset)}/frames/1"
+    assert http.get(path, headers={"Accept": f"image/jphc; transfer-syntax={RPCL}"}).status_code == 406
+    ranges = {"image/jphc": RPCL, "application/octet-stream": "*"}
+    either = ", ".join(f'multipart/related; type="{kind}"; transfer-syntax={uid}' for kind, uid in ranges.items())
+    ((_, frame),) = parse_parts(http.get(path, headers={"Accept": either}))
+    assert frame == dataset.PixelData
+
+
 def test_several_frames_are_kept_one_by_one(http, store, parts, monkeypatch):
     dataset = build_multiframe(5)
     store(as_part10(dataset))

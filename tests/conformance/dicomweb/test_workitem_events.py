@@ -15,6 +15,7 @@ from websockets.sync.client import connect
 from dicomweb import connection, workitem_events
 from dicomweb.app import create_app
 from pacs.access import LOCAL
+from pacs.database import watcher
 from pacs.tags import text_of
 from pacs.workitems import State
 from tests.builders import new_uid
@@ -228,7 +229,7 @@ def claim(client, archive, ae_title):
 
 def test_client_for_whom_too_much_waits_is_told_to_come_back(archive, monkeypatch):
     monkeypatch.setattr(workitem_events, "MAX_WAITING_CHARACTERS", 1_000_000)
-    monkeypatch.setattr(workitem_events, "POLL_SECONDS", 2)  # so that two reports come at once
+    monkeypatch.setattr(watcher, "LOOK_SECONDS", 2)  # so that two reports come at once
     with served(archive) as client:
         uid = claim(client, archive, "SLOW")
         with listen(client, "SLOW", max_size=None) as socket:

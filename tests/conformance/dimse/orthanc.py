@@ -1,6 +1,7 @@
 """Debian's Orthanc as a peer: its DICOM port and its REST interface on free ports, what it stores in a folder."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -21,6 +22,7 @@ class Orthanc:
     """A running Orthanc. ``http`` is a client of its REST interface; paths begin with a slash."""
 
     aet: str
+    process: int
     dicom_port: int
     http: httpx.Client
     log: Path
@@ -53,12 +55,14 @@ def run_orthanc(
     peers: Mapping[str, tuple[str, str, int]] | None = None,
     aet: str = "ORTHANC",
     plugins: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
     **configuration: Any,
 ) -> Iterator[Orthanc]:
     """Run Orthanc until the block ends; it answers when the block starts.
 
-    ``peers`` are its modalities by name: title, host and port. ``plugins`` are paths of shared objects, and
-    ``configuration`` are further options, spelled as Orthanc does. An Orthanc that is not installed is an error.
+    ``peers`` are its modalities by name: title, host and port. ``plugins`` are paths of shared objects,
+    ``environment`` are variables of its own, and ``configuration`` are further options, spelled as Orthanc does. An
+    Orthanc that is not installed is an error.
     """
     program = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
     assert Path(program).exists(), "Orthanc is not installed: apt-get install orthanc"
@@ -87,10 +91,12 @@ def run_orthanc(
     log = folder / "orthanc.log"
     with ExitStack() as stack:
         output = stack.enter_context(log.open("wb"))
-        process = subprocess.Popen([program, str(settings)], stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [program, str(settings)], stdout=output, stderr=subprocess.STDOUT, env=os.environ | dict(environment or {})
+        )
         stack.callback(_stop, process)
         http = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{http_port}", timeout=60, trust_env=False))
-        orthanc = Orthanc(aet, dicom_port, http, log)
+        orthanc = Orthanc(aet, process.pid, dicom_port, http, log)
         _wait_for(process, orthanc)
         yield orthanc
 

@@ -190,7 +190,9 @@ def served(tmp_path_factory) -> Iterator[tuple[ArchiveProcess, Receiver, Receive
         peers = {"PLAIN": plain.port, "IMPLICIT": implicit.port}
         table = '[[dimse.peers]]\nae_title = "{}"\naddress = "127.0.0.1"\nport = {}\n'
         (folder / "pacs.toml").write_text("".join(table.format(*peer) for peer in peers.items()))
-        with serving(folder / "data", config=folder / "pacs.toml") as archive:
+        # No thumbnails, for the memory that they take is not what is measured here.
+        quiet = {"PACS_IMAGING__THUMBNAILS": "false"}
+        with serving(folder / "data", config=folder / "pacs.toml", **quiet) as archive:
             yield archive, plain, implicit
 
 

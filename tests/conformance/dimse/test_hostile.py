@@ -12,12 +12,13 @@ from pydicom.uid import UID
 from pynetdicom.dimse_primitives import C_FIND
 
 from pacs.dimse.association import Timeouts
-from pacs.dimse.messages import MAX_CANCELS
+from pacs.dimse.messages import MAX_CANCELS, MAX_OUTSTANDING_MESSAGES
 from pacs.dimse.transport import MAX_UNSENT_PDUS, SLOWEST_BYTES_PER_SECOND
 from tests.conformance.dimse.scu import (
     ABORT,
     ASSOCIATE_ACCEPT,
     C_FIND_RQ,
+    CT,
     DATA_SET,
     NO_DATA_SET,
     P_DATA,
@@ -136,6 +137,23 @@ class TestWhoDoesNotRead:
             with pytest.raises(OSError, match=CUT_OFF):
                 send_slowly(peer, [encode_data(1, encode_echo_command(), is_command=True) * 3] * 1_000_000, 0)
         assert echo_works(port)
+
+    def test_many_requests_behind_another_are_aborted_and_their_spools_closed(self, start, keeper, service):
+        service.may_begin.clear()
+        with BareSocket(start()) as peer:
+            peer.associate(STUDY_ROOT_FIND, CT)
+            peer.socket.sendall(encode_find())
+            store = encode_data(3, encode_store_command(), is_command=True) + encode_data(3, b"x", is_command=False)
+            peer.socket.sendall(store * MAX_OUTSTANDING_MESSAGES)
+            assert peer.receive()[0] == ABORT
+            service.may_begin.set()
+            assert service.has_ended.wait(20)
+        deadline = time.monotonic() + 20
+        while any(spool.read_range(0, 1) for spool in keeper.spools) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert keeper.kept == []
+        assert len(keeper.spools) == MAX_OUTSTANDING_MESSAGES
+        assert not any(spool.read_range(0, 1) for spool in keeper.spools)
 
     def test_stop_does_not_wait_for_it_longer_than_the_grace(self, start_server, keeper, service):
         server = start_server(keeper, services=[service])

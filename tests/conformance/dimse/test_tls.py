@@ -30,9 +30,11 @@ from tests.conformance.dimse.scu import (
     EXPLICIT,
     VERIFICATION,
     BareSocket,
+    decode_command,
     echo_works,
     encode_data,
     encode_echo_command,
+    encode_store_command,
 )
 from tests.scenarios.process import free_port
 
@@ -214,6 +216,16 @@ class TestConnection:
             peer.associate(VERIFICATION)
             peer.socket.sendall(encode_data(1, encode_echo_command(), is_command=True) * 3)
             assert [peer.receive_status() for _ in range(3)] == [(0x0000, "")] * 3
+
+    def test_stores_and_an_echo_in_one_record_are_answered_in_order(self, secure, folder, keeper):
+        echo = encode_data(3, encode_echo_command(), is_command=True)
+        store = encode_data(1, encode_store_command(), is_command=True) + encode_data(1, b"data", is_command=False)
+        with SecureSocket(secure.tls_port, build_client_context(credentials(folder, "DEVICE"))) as peer:
+            peer.associate(CT, VERIFICATION)
+            peer.socket.sendall(store + echo + store * 2)
+            answers = [decode_command(peer.receive()[1][6:])[0x0100] for _ in range(4)]
+        assert answers == [b"\x01\x80", b"\x30\x80", b"\x01\x80", b"\x01\x80"]
+        assert [kept.data_set for kept in keeper.kept] == [b"data"] * 3
 
     def test_a_handshake_that_stands_still_keeps_nobody_out_and_ends(self, start_secure, folder, dcmtk):
         server = start_secure(timeouts=Timeouts(association_seconds=1))

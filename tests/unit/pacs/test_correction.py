@@ -62,9 +62,17 @@ def shown(parts, level, keyword, *conditions):
 
 
 def dump(parts, tables=TABLES):
+    """Return what the tables say, without the revision of a series, which never goes back."""
     with parts.database.read() as connection:
         return {
-            table: sorted(map(tuple, connection.execute(text(f"SELECT * FROM {table}"))), key=repr) for table in tables
+            table: sorted(
+                (
+                    tuple(value for key, value in row.items() if key != "revision")
+                    for row in connection.execute(text(f"SELECT * FROM {table}")).mappings()
+                ),
+                key=repr,
+            )
+            for table in tables
         }
 
 

@@ -2,10 +2,9 @@ import logging
 from types import SimpleNamespace
 
 import pytest
-from pydicom.dataset import Dataset
-from pydicom.uid import UID
 from pynetdicom import build_context
 
+from pacs.dimse.commands import StoreCommand
 from pacs.dimse.store import StoreService
 from pacs.errors import OutOfResources
 from pacs.ingest.incoming import IncomingSpool, encode_file_meta
@@ -14,14 +13,6 @@ from pacs.model import Door, Origin
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 IMPLICIT = "1.2.840.10008.1.2"
-
-
-def build_command(sop_instance_uid: str = "2.25.1") -> Dataset:
-    command = Dataset()
-    command.AffectedSOPClassUID = UID(CT)
-    command.MessageID = 5
-    command.AffectedSOPInstanceUID = UID(sop_instance_uid)
-    return command
 
 
 class Ingest:
@@ -38,9 +29,10 @@ class Ingest:
         return Outcome(Disposition.STORED)
 
 
-def begin(ingest, command=None):
+def begin(ingest):
     service = StoreService(ingest)
-    return service, service.begin(command or build_command(), build_context(CT, IMPLICIT), Origin(Door.DIMSE))
+    command = StoreCommand(5, CT, "2.25.1", has_data_set=True)
+    return service, service.begin(command, build_context(CT, IMPLICIT), Origin(Door.DIMSE))
 
 
 def test_data_set_is_stored_behind_its_file_meta_and_the_spool_is_closed(tmp_path):
@@ -82,11 +74,3 @@ def test_what_cannot_be_spooled_is_swallowed_and_answered(tmp_path, monkeypatch,
     assert status.Status == Reason.OUT_OF_RESOURCES.code
     assert "CANARY" not in status.ErrorComment
     assert ingest.incoming is None
-
-
-@pytest.mark.parametrize("message_id", [None, [1, 2]])
-def test_command_without_one_message_id_has_no_answer(tmp_path, message_id):
-    command = build_command()
-    command.MessageID = message_id
-    with pytest.raises(ValueError, match="Message ID"):
-        begin(Ingest(tmp_path), command)

@@ -69,8 +69,9 @@ def image(kind="u2", bits_stored=12, samples=1, shape=(11, 7), **facts):
 def test_every_bit_comes_back(syntax, facts):
     """RULES.md: compares every stored bit; Photometric Interpretation and Planar Configuration set right."""
     array, description = image(**facts)
-    if syntax in (uid.HTJ2KLosslessRPCL, uid.HTJ2K) and description.photometric_interpretation == "YBR_FULL":
-        with pytest.raises(UnsupportedTransferSyntax):  # a viewer would take it for RGB
+    is_left = description.photometric_interpretation == "YBR_FULL" or description.columns == 1
+    if syntax in (uid.HTJ2KLosslessRPCL, uid.HTJ2K) and is_left:  # a viewer would take it for RGB, or break on it
+        with pytest.raises(UnsupportedTransferSyntax):
             encode(syntax, array.tobytes(), description)
         return
     encoded = encode(syntax, array.tobytes(), description)
@@ -218,15 +219,22 @@ def test_precision_of_jpeg_2000_is_bits_stored():
     assert data[42] == 0x80 | 11
 
 
-@pytest.mark.parametrize(("shape", "levels"), [((64, 64), 5), ((2048, 2049), 6), ((8, 5000), 7)])
+@pytest.mark.parametrize(("shape", "levels"), [((64, 64), 5), ((2048, 2049), 6), ((3, 5), 1)])
 def test_rpcl_has_a_thumbnail_resolution_first_and_tile_part_lengths(shape, levels):
-    """PS3.5 10.18: RPCL order, a base resolution of at most 64, TLM present."""
+    """PS3.5 10.18: RPCL order, a base resolution of at most 64, TLM present; no subband is empty."""
     array, description = image("u1", 1, shape=shape)
     data = encode(uid.HTJ2KLosslessRPCL, array.tobytes(), description).data
     style = data.index(b"\xff\x52")
     assert data[style + 5] == 2  # ISO 15444-1 Table A.16: resolution, position, component, layer
     assert data[style + 9] == levels
     assert b"\xff\x55" in data[: data.index(b"\xff\x90")]
+
+
+@pytest.mark.parametrize("shape", [(8, 5000), (1, 1), (3, 1)])
+def test_rpcl_refuses_what_has_no_thumbnail_without_an_empty_subband(shape):
+    array, description = image("u1", 1, shape=shape)
+    with pytest.raises(UnsupportedTransferSyntax, match="thin"):
+        encode(uid.HTJ2KLosslessRPCL, array.tobytes(), description)
 
 
 @pytest.mark.parametrize("syntax", [uid.HTJ2KLosslessRPCL, uid.HTJ2K], ids=name)

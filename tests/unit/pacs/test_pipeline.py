@@ -6,7 +6,7 @@ from pacs.access import LOCAL
 from pacs.app import open_archive
 from pacs.config import IngestSettings, Settings, StorageSettings
 from pacs.index import changes, conflicts
-from pacs.ingest.incoming import Expected, Incoming
+from pacs.ingest.incoming import Expected, Incoming, IncomingSpool
 from pacs.ingest.outcome import Disposition, Reason
 from pacs.model import CLINICAL_PARTITION, ChangeKind, Cursor, Door, DuplicatePolicy, Level, Origin
 from pacs.query import Query
@@ -53,6 +53,25 @@ def test_same_object_again_is_a_success_that_changes_nothing(parts):
     outcome = store(parts.archive, data)
     assert (outcome.disposition, outcome.reason) == (Disposition.DUPLICATE, None)
     assert kinds(parts) == [ChangeKind.INSTANCE_STORED]
+
+
+@pytest.mark.parametrize(("url", "begun"), [("", 1), ("memory:", 0)])
+def test_bytes_go_to_the_disk_early_only_for_a_store_that_takes_the_file_and_never_again(
+    tmp_path, monkeypatch, url, begun
+):
+    files = []
+    begin_sync = IncomingSpool.begin_sync
+    monkeypatch.setattr(IncomingSpool, "begin_sync", lambda spool: files.append(begin_sync(spool)))
+    settings = Settings(data_dir=tmp_path / "archive", storage=StorageSettings(url=url))
+    with open_archive(settings) as parts:
+        data = as_part10(build_ct())
+        assert store(parts.archive, data).disposition is Disposition.STORED
+        assert store(parts.archive, data).disposition is Disposition.DUPLICATE
+        assert not store(parts.archive, data[:-1000]).is_stored
+        (key,) = parts.store.iter_keys()
+        assert parts.store.read_range(key, 0, len(data) + 1) == data
+    assert len(files) == begun
+    assert not list((tmp_path / "archive").rglob("*.spool"))
 
 
 def test_same_data_set_behind_another_file_meta_is_the_same_object(parts):

@@ -141,23 +141,20 @@ def test_a_job_is_not_claimed_before_it_is_due(database):
     database.write(lambda one: queue.enqueue(one, [NewJob("send", "A", "x", due_at=NOW + LEASE)], NOW))
     assert claim(database) == []
     with database.read() as connection:
-        assert queue.find_lanes(connection, ["send"], NOW) == []
+        assert queue.find_lanes(connection, ["send"]) == {("send", "A"): NOW + LEASE}
     assert keys(claim(database, now=NOW + LEASE)) == ["x"]
 
 
-def test_only_lanes_with_due_jobs_of_the_kinds_asked_for_are_found(database):
+def test_lanes_with_waiting_jobs_of_the_kinds_asked_for_are_found_with_what_is_due_first(database):
     add(database, "x", lane="A")
+    add(database, "y", lane="B", now=NOW + LEASE)
     add(database, "x", lane="B")
     add(database, "x", lane="C", now=NOW + LEASE)
     add(database, "x", lane="D", kind="other")
     write(database, queue.finish, claim(database, lane="A"), NOW)
     with database.read() as connection:
-        assert queue.find_lanes(connection, ["send"], NOW) == [("send", "B")]
-        assert queue.find_lanes(connection, ["other", "send"], NOW + LEASE) == [
-            ("other", "D"),
-            ("send", "B"),
-            ("send", "C"),
-        ]
+        assert queue.find_lanes(connection, ["send"]) == {("send", "B"): NOW, ("send", "C"): NOW + LEASE}
+        assert queue.find_lanes(connection, ["other"]) == {("other", "D"): NOW}
 
 
 def test_a_failed_job_waits_and_says_why(database):
@@ -264,7 +261,7 @@ def test_a_long_queue_is_read_by_its_indexes(tmp_path):
     def work(connection):
         event.listen(connection, "before_cursor_execute", lambda *arguments: seen.append((arguments[2], arguments[3])))
         (held,) = queue.claim(connection, "send", "A", limit=50, now=NOW, leased_until=NOW + LEASE)
-        queue.find_lanes(connection, ["send"], NOW)
+        queue.find_lanes(connection, ["send"])
         queue.renew(connection, [held], NOW + LEASE)
         queue.finish(connection, [held], NOW)
         queue.enqueue(connection, [NewJob("send", "A", "x")], NOW)

@@ -2,13 +2,13 @@
 
 import socket
 
-from pacs.app.serving import _listen
+from pacs.app.web import listen
 from pacs.config import HttpSettings, Settings
 
 
 def test_no_answer_waits_for_the_acknowledgement_of_its_first_segment():
     with (
-        _listen(Settings(http=HttpSettings(port=0))) as listener,
+        listen(Settings(http=HttpSettings(port=0))) as listener,
         socket.create_connection(listener.getsockname()),
         listener.accept()[0] as connection,
     ):

@@ -88,17 +88,46 @@ def test_a_refused_put_is_full_or_unavailable(tmp_path, status, body, expected):
 
 
 def test_a_key_with_another_size_is_not_written(tmp_path):
-    commands = []
+    requests = []
 
     def answer(handler):
-        commands.append(handler.command)
-        return 200, b"other size", "text/plain"
+        requests.append((handler.command, handler.headers["If-None-Match"]))
+        return (
+            (412, *s3_error("PreconditionFailed")) if handler.command == "PUT" else (200, b"other size", "text/plain")
+        )
 
     with serve(answer) as store, Spool(tmp_path) as spool:
         spool.write(b"data")
         with pytest.raises(BlobConflict):
             store.put("a/key", spool)
-    assert commands == ["HEAD"]
+    assert requests == [("PUT", "*"), ("HEAD", None)]
+
+
+def test_a_new_blob_is_one_request_that_says_its_digest(tmp_path):
+    requests = []
+
+    def answer(handler):
+        requests.append((handler.command, handler.headers["x-amz-content-sha256"]))
+        return 200, b"", "text/plain"
+
+    with serve(answer) as store, Spool(tmp_path) as spool:
+        spool.write(b"data")
+        store.put("a/key", spool)
+        assert requests == [("PUT", spool.digest())]
+
+
+@pytest.mark.parametrize("code", ["PreconditionFailed", "NotImplemented", "ConditionalRequestConflict"])
+def test_a_blob_that_is_there_or_a_server_without_conditions_is_put_without_one(tmp_path, code):
+    requests = []
+
+    def answer(handler):
+        requests.append((handler.command, handler.headers["If-None-Match"]))
+        return (412, *s3_error(code)) if handler.headers["If-None-Match"] else (200, b"data", "text/plain")
+
+    with serve(answer) as store, Spool(tmp_path) as spool:
+        spool.write(b"data")
+        assert store.put("a/key", spool).size_bytes == 4
+    assert requests == [("PUT", "*"), ("HEAD", None), ("PUT", None)]
 
 
 def test_a_server_that_ignores_ranges_is_found_out():

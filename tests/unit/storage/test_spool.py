@@ -45,6 +45,46 @@ def test_digest_and_chunks_may_begin_in_the_middle(spool):
     assert b"".join(spool.iter_chunks(132)) == DATA[132:]
 
 
+@pytest.mark.parametrize("memory_limit_bytes", [1024 * 1024, 100])
+def test_digest_is_taken_while_bytes_are_written(tmp_path, monkeypatch, memory_limit_bytes):
+    with Spool(tmp_path, memory_limit_bytes, is_digested=True) as spool:
+        for offset in range(0, len(DATA), 64):
+            spool.write(memoryview(DATA)[offset : offset + 64])
+        monkeypatch.setattr(spool_module.hashlib, "sha256", lambda *_: pytest.fail("the bytes are read again"))
+        assert spool.digest() == hashlib.new("sha256", DATA).hexdigest()
+
+
+def test_digest_knows_nothing_of_bytes_that_could_not_be_written(tmp_path):
+    with Spool(tmp_path / "absent", memory_limit_bytes=4, is_digested=True) as spool:
+        spool.write(b"1234")
+        with pytest.raises(StorageUnavailable):
+            spool.write(b"5")
+        assert spool.digest() == hashlib.sha256(b"1234").hexdigest()
+
+
+def test_bytes_that_are_on_their_way_to_the_disk_can_still_be_read_and_added_to(spool):
+    spool.write(DATA)
+    spool.begin_sync()
+    assert spool.path is not None
+    assert spool.path.read_bytes() == DATA
+    assert spool.read_range(10, 20) == DATA[10:20]
+    assert spool.digest(132) == hashlib.sha256(DATA[132:]).hexdigest()
+    spool.write(b"more")
+    spool.begin_sync()
+    with spool.open() as reader:
+        assert reader.read() == DATA + b"more"
+    assert spool.sync_to_file().read_bytes() == DATA + b"more"
+
+
+def test_what_cannot_be_on_its_way_stays_in_memory(tmp_path):
+    with Spool(tmp_path / "absent") as spool:
+        spool.write(b"1234")
+        with pytest.raises(StorageUnavailable):
+            spool.begin_sync()
+        assert spool.path is None
+        assert spool.read_range(0, 10) == b"1234"
+
+
 def test_chunks_are_small(tmp_path):
     with Spool(tmp_path, memory_limit_bytes=0) as spool:
         spool.write(bytes(CHUNK_BYTES * 2 + 1))

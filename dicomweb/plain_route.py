@@ -1,0 +1,64 @@
+"""Resources that read their request themselves, answered without what FastAPI does for those that do not.
+
+They are declared and described as all others: OpenAPI, and whatever is read from it, is made of the same routes.
+"""
+
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any
+
+from anyio.to_thread import run_sync
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from dicomweb.errors import problem_for
+from pacs.errors import PacsError
+
+
+class PlainRoute(APIRoute):
+    """Calls its endpoint in a thread with the request and what the address holds, as text; it returns a response.
+
+    Nothing is parsed, checked or injected: what an endpoint is declared to take beside these is not given to it.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request."""
+        endpoint: Callable[..., Response] = self.endpoint
+
+        async def answer(request: Request) -> Response:
+            return await run_sync(partial(endpoint, request, **request.path_params))
+
+        return answer
+
+
+class PlainFirst:
+    """Looks for a plain route before FastAPI's routers are walked, which takes longer than most of these answers.
+
+    Of several that fit the first one is it, as there; what fits none, or has another method, is FastAPI's to answer.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
+        self._app = app
+        self._plain = [
+            (route.path_regex, route.get_route_handler())
+            for route in routes
+            if isinstance(route, PlainRoute) and "GET" in (route.methods or ())
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] == "http" and scope["method"] == "GET" and not scope.get("root_path"):
+            for regex, answer in self._plain:
+                match = regex.match(scope["path"])
+                if match is not None:
+                    scope["path_params"] = match.groupdict()
+                    try:
+                        response = await answer(Request(scope, receive, send))
+                    except PacsError as error:
+                        response = problem_for(error)
+                    await response(scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
