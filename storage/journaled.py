@@ -235,9 +235,8 @@ class Uploader:
                 pause_seconds = 0.0
                 if not batch:
                     self._journal.has_more.wait(_LOOK_AGAIN_SECONDS)
-                if (
-                    len(batch) < _BUSY_BATCH
-                ):  # looking costs something, so more than the one that has just come is worth it
+                if len(batch) < _BUSY_BATCH:
+                    # Looking costs something, so that more than the one that has just come should be there.
                     self._has_ended.wait(_GATHER_SECONDS)
                 continue
             pause_seconds = min(pause_seconds * 2 or _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)

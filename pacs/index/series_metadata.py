@@ -74,7 +74,9 @@ def list_series(connection: Connection, partition_id: int, study_instance_uid: s
 
 def keep(connection: Connection, state: SeriesState, digest: str, body: bytes) -> None:
     """Keep a body of this state of a series and no other, compressed by zlib; nothing if that is no more its state."""
-    if connection.execute(_LOCK, {"row_id": state.row_id}).scalar() != state.revision:
+    # The time too, for the row may be another series' by now: numbers of rows are used again, and revisions are small.
+    found = connection.execute(_LOCK, {"row_id": state.row_id}).first()
+    if found is None or (found.revision, found.updated_at) != (state.revision, state.updated_at):
         return
     connection.execute(_DELETE, {"row_id": state.row_id})
     row = {"series_row_id": state.row_id, "revision": state.revision, "digest": digest, "body": body}
@@ -118,6 +120,10 @@ _FIND_KEPT = _FIND_SERIES.with_only_columns(
 _READ_KEPT = select(series_metadata.c.body).where(
     series_metadata.c.series_row_id == bindparam("row_id"), series_metadata.c.digest == bindparam("digest")
 )
-_LOCK = select(series.c.revision).where(series.c.id == bindparam("row_id")).with_for_update(read=True, key_share=True)
+_LOCK = (
+    select(series.c.revision, series.c.updated_at)
+    .where(series.c.id == bindparam("row_id"))
+    .with_for_update(read=True, key_share=True)
+)
 """Nobody removes the series before what is kept of it is there."""
 _DELETE = delete(series_metadata).where(series_metadata.c.series_row_id == bindparam("row_id"))

@@ -293,3 +293,15 @@ def test_it_is_gone_with_its_series(parts):
     parts.archive.withhold.withhold(LOCAL, *uids_of(dataset), reason=WithheldReason.DELETED)
     with parts.database.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM series_metadata").scalar() == 0
+
+
+def test_a_body_is_not_kept_for_another_series_that_has_the_row_by_now(parts):
+    """On SQLite the number of the last row is given again to the next one."""
+    gone, next_one = build_ct(), build_ct()
+    store(parts, gone)
+    texts = parts.archive.series_metadata
+    state, text = texts._read(*uids_of(gone))
+    parts.archive.withhold.withhold(LOCAL, *uids_of(gone), reason=WithheldReason.DELETED)
+    store(parts, next_one)
+    texts._keep(state, text)
+    assert read_kept(parts, next_one) is None
