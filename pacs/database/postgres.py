@@ -55,7 +55,8 @@ class PostgresDatabase:
         self._writers = self._engine.execution_options(isolation_level="READ COMMITTED")
         self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._looks = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        self.watch = Watcher(self._open_versions).watch
+        self._watcher = Watcher(self._open_versions)
+        self.watch = self._watcher.watch
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -85,6 +86,7 @@ class PostgresDatabase:
 
     def close(self) -> None:
         """Close every connection that is not in use; the others close when they are given back."""
+        self._watcher.close()
         self._engine.dispose()
 
     @contextmanager

@@ -66,7 +66,8 @@ class SqliteDatabase:
         self._gate = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_closed = False
-        self.watch = Watcher(self._open_versions).watch
+        self._watcher = Watcher(self._open_versions)
+        self.watch = self._watcher.watch
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -113,6 +114,7 @@ class SqliteDatabase:
         if thread is not None:
             self._queue.put(None)
             thread.join()
+        self._watcher.close()
         self._readers.dispose()
         self._writers.dispose()
 

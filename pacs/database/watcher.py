@@ -19,6 +19,7 @@ LONGEST_SILENCE_SECONDS = 30.0
 """After that everybody looks for himself, whatever the database has said."""
 
 _AFTER_FAILURE_SECONDS = 5.0
+_LONGEST_LOOK_SECONDS = 5.0
 
 OpenVersions = Callable[[], AbstractContextManager[Callable[[], object]]]
 """Opens what returns a value that is another one after each commit; it is called by one thread, until it raises."""
@@ -32,6 +33,12 @@ class Watcher:
         self._watching: dict[object, Callable[[], None]] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._last_thread: threading.Thread | None = None
+
+    def close(self) -> None:
+        """Wait until the thread has given back what it looked through; nobody watches any more."""
+        if self._last_thread is not None:
+            self._last_thread.join(_LONGEST_LOOK_SECONDS)
 
     @contextmanager
     def watch(self, wake: Callable[[], None]) -> Iterator[None]:
@@ -46,6 +53,7 @@ class Watcher:
             self._watching[key] = wake
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="commit-watcher", daemon=True)
+                self._last_thread = self._thread
                 self._thread.start()
         try:
             yield

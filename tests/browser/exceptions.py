@@ -57,7 +57,7 @@ NOT_SHOWN = {
     ),
     "corpus/video/mpeg2.dcm": "no browser plays MPEG-2, and the viewer takes it for a stack of images",
 }
-"""By file: what does not appear, and why. These are not looked for."""
+"""By file: what does not appear, and why. These are left out, and not looked for."""
 OTHERWISE = {
     "corpus/enhanced/eCT_Supplemental.dcm": "the viewer shows the grey values, without the supplemental palette",
     **dict.fromkeys(
