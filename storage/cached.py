@@ -9,7 +9,6 @@ import hashlib
 import io
 import logging
 import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from storage.base import BlobStat, BlobStore
+from storage.bounded import TEMPORARY, BoundedFolder
 from storage.keys import blob_key, key_digest
 from storage.ranged import RangedReader, clip_range
 from storage.spool import Spool, disk_errors, pread_all
@@ -28,11 +28,7 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 
 _LENGTH_BYTES = 8
-_BLOCK_BYTES = 4096
 _LARGEST_SHARE = 8
-_SWEPT_SHARE = 16
-_TEMPORARY = ".new"
-_ABANDONED_SECONDS = 3600.0
 _SEEN_AGAIN_SECONDS = 60.0
 _PAUSE_SECONDS = 60.0
 _BUFFER_BYTES = 128 * 1024
@@ -104,15 +100,13 @@ class KeptBlobs:
     """A bounded folder of whole blobs, from which the one that was not asked for the longest goes first.
 
     A file is its blob's length and its bytes, written beside its place and renamed without a sync: one that a power cut
-    left short has another size than it says, and is removed when it is met. The folder is walked once for every
-    sixteenth of the capacity that this process wrote: so much it may be too large for a while, for every process.
+    left short has another size than it says, and is removed when it is met.
     """
 
     def __init__(self, folder: Path, capacity_bytes: int) -> None:
         self._folder = folder
         self._capacity_bytes = capacity_bytes
-        self._lock = threading.Lock()
-        self._until_sweep_bytes = 0  # what a process before this one left is counted at the first entry
+        self.bound = BoundedFolder(folder, capacity_bytes)
         self._paused_until = 0.0
 
     def has(self, key: str) -> bool:
@@ -174,43 +168,6 @@ class KeptBlobs:
         digest = key_digest(key)
         return f"{self._folder}/{digest[:2]}/{digest}"
 
-    def count(self, length_bytes: int) -> None:
-        """Take note of a new entry; now and then that makes room for the next ones."""
-        with self._lock:
-            self._until_sweep_bytes -= _occupied(length_bytes)
-            if self._until_sweep_bytes > 0:
-                return
-            self._until_sweep_bytes = self._capacity_bytes // _SWEPT_SHARE
-        self._sweep()
-
-    def _sweep(self) -> None:
-        """Remove what was not asked for the longest until all fits, with room for what is written before the next."""
-        entries = sorted(self._iter_entries())
-        excess = sum(size for _, size, _ in entries) - self._capacity_bytes + self._capacity_bytes // _SWEPT_SHARE
-        for _, size, path in entries:
-            if excess <= 0:
-                return
-            with suppress(OSError):  # another process was faster
-                os.unlink(path)  # noqa: PTH108 - a path object for each of many thousands costs more than this
-            excess -= size
-
-    def _iter_entries(self) -> Iterator[tuple[float, int, str]]:
-        """Yield when each entry was last asked for, what it occupies and its path; what nobody finished is removed."""
-        abandoned_before = time.time() - _ABANDONED_SECONDS
-        try:
-            shelves = [shelf.path for shelf in os.scandir(self._folder) if shelf.is_dir(follow_symlinks=False)]
-        except OSError:
-            return
-        for shelf in shelves:
-            with suppress(OSError), os.scandir(shelf) as found:
-                for entry in found:
-                    with suppress(OSError):
-                        facts = entry.stat(follow_symlinks=False)
-                        if not entry.name.endswith(_TEMPORARY):
-                            yield facts.st_mtime, _occupied(facts.st_size), entry.path
-                        elif facts.st_mtime < abandoned_before:
-                            os.unlink(entry.path)  # noqa: PTH108
-
 
 class Entry:
     """A blob on its way into the cache. Nothing here ever raises: a blob that cannot be kept is just not kept."""
@@ -218,7 +175,7 @@ class Entry:
     def __init__(self, kept: KeptBlobs, path: Path) -> None:
         self._kept = kept
         self._path = path
-        self._temporary = path.with_name(f"{path.name}.{os.getpid()}-{id(self)}{_TEMPORARY}")
+        self._temporary = path.with_name(f"{path.name}.{os.getpid()}-{id(self)}{TEMPORARY}")
         self._sha256 = hashlib.sha256()
         self._length_bytes = 0
         self._file = self._create()
@@ -255,7 +212,7 @@ class Entry:
             self.close()
             return
         self._file = None
-        self._kept.count(self._length_bytes)
+        self._kept.bound.count(_LENGTH_BYTES + self._length_bytes)
 
     def close(self) -> None:
         """Forget what was written, unless it is in its place."""
@@ -331,10 +288,6 @@ def _is_of_content(key: str) -> bool:
 
 def _read_length(descriptor: int) -> int:
     return int.from_bytes(os.pread(descriptor, _LENGTH_BYTES, 0), "big")
-
-
-def _occupied(length_bytes: int) -> int:
-    return -(-(_LENGTH_BYTES + length_bytes) // _BLOCK_BYTES) * _BLOCK_BYTES
 
 
 def _open_private(path: str, flags: int) -> int:

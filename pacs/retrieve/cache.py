@@ -11,19 +11,16 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from storage.bounded import TEMPORARY, BoundedFolder
+
 LOGGER = logging.getLogger(__name__)
 
 _DIGEST_BYTES = 32
-_BLOCK_BYTES = 4096
 _LARGEST_SHARE = 8
-_SWEPT_SHARE = 16
-_TEMPORARY = ".new"
-_ABANDONED_SECONDS = 3600.0
 _SEEN_AGAIN_SECONDS = 60.0
 
 
@@ -77,16 +74,14 @@ class FolderFrameCache:
     """In a folder of its own, which any number of processes may share; only its owner can read what is in it.
 
     A file is written beside its place and renamed, without a sync: one that a power cut left short or empty has another
-    digest than it says, and is removed when it is met. The folder is walked once for every sixteenth of the capacity
-    that this process wrote, and not for every entry: so much it may be too large for a while, for every process.
+    digest than it says, and is removed when it is met.
     """
 
     def __init__(self, folder: Path, capacity_bytes: int) -> None:
         """Make a cache; the folder is made with the first entry, in one that is there."""
         self._folder = folder
         self._capacity_bytes = capacity_bytes
-        self._lock = threading.Lock()
-        self._until_sweep_bytes = 0  # what a process before this one left is counted at the first entry
+        self._bound = BoundedFolder(folder, capacity_bytes)
 
     def find(self, key: str) -> bytes | None:
         """Return what was put under the key, its digest checked, or None."""
@@ -112,7 +107,7 @@ class FolderFrameCache:
         if len(content) > self._capacity_bytes // _LARGEST_SHARE:
             return False
         path = self._path(key)
-        temporary = path.with_name(f"{key}.{os.getpid()}-{threading.get_ident()}{_TEMPORARY}")
+        temporary = path.with_name(f"{key}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}")
         try:
             for folder in (self._folder, path.parent):
                 folder.mkdir(mode=0o700, exist_ok=True)
@@ -125,56 +120,16 @@ class FolderFrameCache:
             with suppress(OSError):
                 temporary.unlink()
             return False
-        self._count(len(content))
+        self._bound.count(_DIGEST_BYTES + len(content))
         return True
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / key
 
-    def _count(self, length_bytes: int) -> None:
-        with self._lock:
-            self._until_sweep_bytes -= _occupied(length_bytes)
-            if self._until_sweep_bytes > 0:
-                return
-            self._until_sweep_bytes = self._capacity_bytes // _SWEPT_SHARE
-        self._sweep()
-
-    def _sweep(self) -> None:
-        """Remove what was not asked for the longest until all fits, with room for what is written before the next."""
-        entries = sorted(self._iter_entries())
-        excess = sum(size for _, size, _ in entries) - self._capacity_bytes + self._capacity_bytes // _SWEPT_SHARE
-        for _, size, path in entries:
-            if excess <= 0:
-                return
-            with suppress(OSError):  # another process was faster
-                os.unlink(path)  # noqa: PTH108 - a path object for each of many thousands costs more than this
-            excess -= size
-
-    def _iter_entries(self) -> Iterator[tuple[float, int, str]]:
-        """Yield when each entry was last asked for, what it occupies and its path; what nobody finished is removed."""
-        abandoned_before = time.time() - _ABANDONED_SECONDS
-        try:
-            shelves = [shelf.path for shelf in os.scandir(self._folder) if shelf.is_dir(follow_symlinks=False)]
-        except OSError:
-            return
-        for shelf in shelves:
-            with suppress(OSError), os.scandir(shelf) as found:
-                for entry in found:
-                    with suppress(OSError):
-                        facts = entry.stat(follow_symlinks=False)
-                        if not entry.name.endswith(_TEMPORARY):
-                            yield facts.st_mtime, _occupied(facts.st_size), entry.path
-                        elif facts.st_mtime < abandoned_before:
-                            os.unlink(entry.path)  # noqa: PTH108
-
 
 def _digest(key: str, content: bytes) -> bytes:
     """Return the digest of an entry; the key is in it, so that one under another's name is not believed."""
     return hashlib.blake2b(content, digest_size=_DIGEST_BYTES, key=bytes.fromhex(key)).digest()
-
-
-def _occupied(length_bytes: int) -> int:
-    return -(-length_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
 
 
 def _open_private(path: str, flags: int) -> int:
