@@ -87,6 +87,7 @@ class _HttpServer(uvicorn.Server):
         self._pipe = pipe
         self._exiting = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._signals: socket.socket | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -95,6 +96,8 @@ class _HttpServer(uvicorn.Server):
             listener.listen(_BACKLOG)
         if self._pipe >= 0:
             self._loop.add_reader(self._pipe, self._end)
+        if self._signals is not None:
+            self._loop.add_reader(self._signals, self._signals.recv, 4096)
         self._on_ready()
 
     async def main_loop(self) -> None:
@@ -121,7 +124,15 @@ class _HttpServer(uvicorn.Server):
         # process before the associations have.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
-        super().run(sockets)
+        # The kernel gives a signal to any thread, and Python handles it in this one, which may be asleep.
+        self._signals, sender = socket.socketpair()
+        with self._signals, sender:
+            sender.setblocking(False)
+            previous = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+            try:
+                super().run(sockets)
+            finally:
+                signal.set_wakeup_fd(previous)
 
 
 class _DatedState(ServerState):

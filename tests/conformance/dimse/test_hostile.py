@@ -50,11 +50,13 @@ class Endless:
     def __init__(self) -> None:
         self.answered = 0
         self.unsent = 0
+        self.has_begun = threading.Event()
         self.has_ended = threading.Event()
         self.may_begin = threading.Event()
         self.may_begin.set()
 
     def serve(self, association, request, context) -> None:
+        self.has_begun.set()
         self.may_begin.wait(20)
         for number in itertools.count():
             if association.is_cancelled(request.MessageID) or number * ANSWER_BYTES > HOLE_BYTES:
@@ -143,6 +145,7 @@ class TestWhoDoesNotRead:
         with BareSocket(start()) as peer:
             peer.associate(STUDY_ROOT_FIND, CT)
             peer.socket.sendall(encode_find())
+            assert service.has_begun.wait(20)  # what is not begun when the association ends never is
             store = encode_data(3, encode_store_command(), is_command=True) + encode_data(3, b"x", is_command=False)
             peer.socket.sendall(store * MAX_OUTSTANDING_MESSAGES)
             assert peer.receive()[0] == ABORT
