@@ -124,7 +124,7 @@ def is_known(headers: Headers, entity: Entity) -> bool:
     """
     if "if-none-match" not in headers:
         date = headers.get("if-modified-since", "").strip()
-        return entity.modified_at is not None and date == _format_date(entity.modified_at)
+        return bool(date) and entity.modified_at is not None and date == _format_date(entity.modified_at)
     fields = ",".join(headers.getlist("if-none-match"))
     return len(fields) <= MAX_TAGS_LENGTH and entity.tag in _TAG.findall(fields)
 

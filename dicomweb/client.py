@@ -77,15 +77,16 @@ class WebDestination:
 
     def send(self, records: Sequence[InstanceRecord]) -> Iterator[Sent]:
         """Store instances there and yield what became of each; raise Unreachable when nothing more can be sent now."""
+        ahead = self._retriever.ahead_of(records)
         for group in _group(records):
-            yield from self._send_group(group)
+            yield from self._send_group(ahead, group)
 
-    def _send_group(self, group: Sequence[InstanceRecord]) -> Iterator[Sent]:
-        status, answer = self._post(group)
+    def _send_group(self, retriever: Retriever, group: Sequence[InstanceRecord]) -> Iterator[Sent]:
+        status, answer = self._post(retriever, group)
         if status in _OF_THE_BODY and not answer:
             if len(group) > 1:  # one of them spoils it, or they are too many
                 for record in group:
-                    yield from self._send_group([record])
+                    yield from self._send_group(retriever, [record])
                 return
             yield Sent(group[0].sop_instance_uid, is_delivered=False, problem=f"HTTP {status}", is_final=True)
             return
@@ -102,13 +103,13 @@ class WebDestination:
             else:
                 yield Sent(uid, is_delivered=False, problem=f"HTTP {status}, and not a word of this instance")
 
-    def _post(self, group: Sequence[InstanceRecord]) -> tuple[int, dict[str, Any]]:
+    def _post(self, retriever: Retriever, group: Sequence[InstanceRecord]) -> tuple[int, dict[str, Any]]:
         """Store a group in one request; return the status, and the answer's data set or an empty one."""
         boundary = token_hex(20)
         with ExitStack() as stack:
             parts = []
             for record in group:
-                opened = stack.enter_context(self._retriever.open_instance(self._principal, record, ANY, self._coerce))
+                opened = stack.enter_context(retriever.open_instance(self._principal, record, ANY, self._coerce))
                 # Without its transfer syntax, which the file itself says: Orthanc's plugin 1.7 passes over a part with
                 # any parameter, and answers 200.
                 parts.append(multipart.Part("application/dicom", "", opened.length_bytes, opened.iter_chunks))

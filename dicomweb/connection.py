@@ -15,6 +15,8 @@ HEAD_SECONDS = 20.0
 """How long a client may take to send a request's head, from its connection or from the head's first byte on."""
 BODY_SECONDS = 60.0
 """How long a client may be silent in the midst of a body that we are ready to read."""
+MAX_UNREAD_BYTES = 256 * 1024
+"""Of a body, beyond which no more is read until the application takes it: as much as one read of the loop gives."""
 MAX_MESSAGE_BYTES = 64 * 1024
 """Of what a client says over a WebSocket, which nobody here listens to."""
 UNREAD_SECONDS = 60.0
@@ -58,6 +60,22 @@ class GuardedProtocol(HttpToolsProtocol):
         """Begin to wait for the body."""
         self._reads_head = False
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of the body as it came: uvicorn would copy it twice, and stop reading after each."""
+        cycle = self.cycle
+        if (self.parser.should_upgrade() and self._should_upgrade()) or cycle.response_complete:
+            return
+        if not cycle.body:
+            cycle.body = body  # type: ignore[assignment]
+        else:
+            # Of pieces that came together many may be a byte long, so that they are not to be copied with each.
+            if not isinstance(cycle.body, bytearray):
+                cycle.body = bytearray(cycle.body)
+            cycle.body += body
+        if len(cycle.body) > MAX_UNREAD_BYTES:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """Wait for nothing: it is the archive's turn."""

@@ -10,9 +10,15 @@ from dicomweb.threads import RENDERING_THREADS, OwnThreads
 from pacs.access import Permission, Principal
 from pacs.archive import Archive
 from pacs.model import Door, Origin
+from pacs.retrieve.cache import FrameCache, MemoryFrameCache
+
+PICTURES_BYTES = 32 * 1024 * 1024
+"""Rendered pictures that a process keeps in memory: some 800 of CT slices, for whoever pages back and forth."""
 
 _ANYBODY = Principal("http")
 _WITH_DELETE = Principal("http", frozenset({Permission.DELETE}))
+
+_BASE_URL = "dicomweb.base_url"
 
 _PASSED_ON = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"})
 
@@ -24,7 +30,7 @@ class Context:
     ``origin`` carries what the settings say of objects that come in by STOW-RS; ``boundary_key`` is the secret that
     multipart boundaries are derived with, the same in every process that answers for this archive. ``public_url`` is
     where this server is for its clients; without it, they are believed. ``may_delete``: whoever comes in may delete.
-    Pictures are made in the threads of ``rendering``.
+    Pictures are made in the threads of ``rendering``, and kept in ``pictures`` by their entity tag.
     """
 
     archive: Archive
@@ -33,6 +39,7 @@ class Context:
     origin: Origin = Origin(Door.STOW)  # noqa: RUF009 - frozen
     boundary_key: bytes = field(default_factory=lambda: token_bytes(32), repr=False)
     may_delete: bool = False
+    pictures: FrameCache = field(default_factory=lambda: MemoryFrameCache(PICTURES_BYTES), init=False, repr=False)
     rendering: OwnThreads = field(default_factory=lambda: OwnThreads(RENDERING_THREADS), init=False)
 
     def principal(self, _connection: HTTPConnection) -> Principal:
@@ -41,7 +48,11 @@ class Context:
 
     def base_url(self, request: Request) -> str:
         """Return the absolute address of this service as the request reached it, without a slash at its end."""
-        return (self.public_url.rstrip("/") or _origin_of(request)) + self.root
+        address: str | None = request.scope.get(_BASE_URL)
+        if address is None:
+            address = (self.public_url.rstrip("/") or _origin_of(request)) + self.root
+            request.scope[_BASE_URL] = address  # an answer has it in its tag, and again in each of its parts
+        return address
 
 
 def _origin_of(request: Request) -> str:

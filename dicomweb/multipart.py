@@ -39,12 +39,14 @@ class PartData:
 
 @dataclass(frozen=True, slots=True)
 class PartEnded:
-    """The current part came whole."""
+    """The current part came whole; ``is_last`` says that the closing boundary stood behind it."""
+
+    is_last: bool = False
 
 
 Event = PartBegan | PartData | PartEnded
 
-_ENDED = PartEnded()
+_ENDED, _ENDED_LAST = PartEnded(), PartEnded(is_last=True)
 
 
 class _State(Enum):
@@ -99,7 +101,7 @@ class MultipartParser:
                 if start > position:
                     yield PartData(memoryview(buffer)[position:start])
                 if found in (_Found.NEXT, _Found.CLOSE):
-                    yield _ENDED
+                    yield _ENDED if found is _Found.NEXT else _ENDED_LAST
             if found is _Found.NOTHING:
                 self._held = buffer[start:]
                 return

@@ -5,9 +5,9 @@ They are declared and described as all others: OpenAPI, and whatever is read fro
 
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from inspect import iscoroutinefunction
 from typing import Any
 
-from anyio.to_thread import run_sync
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,21 +15,27 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dicomweb.errors import problem_for
+from dicomweb.sending import THREADS
+from dicomweb.threads import REQUEST_THREADS, OwnThreads
 from pacs.errors import PacsError
 
 
 class PlainRoute(APIRoute):
-    """Calls its endpoint in a thread with the request and what the address holds, as text; it returns a response.
+    """Calls its endpoint with the request and what the address holds, as text; it returns a response.
 
-    Nothing is parsed, checked or injected: what an endpoint is declared to take beside these is not given to it.
+    It is called in a thread, unless it is a coroutine and sees to that itself. Nothing is parsed, checked or injected:
+    what an endpoint is declared to take beside these is not given to it.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return what answers a request."""
-        endpoint: Callable[..., Response] = self.endpoint
+        endpoint: Callable[..., Any] = self.endpoint
+        finds_thread = iscoroutinefunction(endpoint)
 
         async def answer(request: Request) -> Response:
-            return await run_sync(partial(endpoint, request, **request.path_params))
+            call = partial(endpoint, request, **request.path_params)
+            response: Response = await (call() if finds_thread else request.scope[THREADS].run(call))
+            return response
 
         return answer
 
@@ -38,10 +44,12 @@ class PlainFirst:
     """Looks for a plain route before FastAPI's routers are walked, which takes longer than most of these answers.
 
     Of several that fit the first one is it, as there; what fits none, or has another method, is FastAPI's to answer.
+    All of them find the threads of ``scope[THREADS]``.
     """
 
     def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
         self._app = app
+        self._threads = OwnThreads(REQUEST_THREADS)
         self._plain = [
             (route.path_regex, route.get_route_handler())
             for route in routes
@@ -50,6 +58,7 @@ class PlainFirst:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
+        scope[THREADS] = self._threads
         if scope["type"] == "http" and scope["method"] == "GET" and not scope.get("root_path"):
             for regex, answer in self._plain:
                 match = regex.match(scope["path"])

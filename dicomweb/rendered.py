@@ -13,6 +13,7 @@ from dicomweb.caching import is_known
 from dicomweb.capabilities import offers
 from dicomweb.context import Context, accepted
 from dicomweb.media_types import choose_rendered, first_acceptable
+from dicomweb.plain_route import PlainRoute
 from dicomweb.rendered_answer import RenderedAnswer, picture_describer
 from dicomweb.sending import not_modified
 from pacs.imaging.video import VIDEO_SYNTAXES
@@ -36,7 +37,7 @@ _DEFAULTS = (JPEG, HTML, PDF, XML)
 
 def build_router(context: Context) -> APIRouter:
     """Return the rendered resources and thumbnails of PS3.18 Tables 10.4.1-3 and 10.4.1-4."""
-    router = APIRouter(prefix=context.root, tags=["WADO-RS"], default_response_class=Response)
+    router = APIRouter(prefix=context.root, tags=["WADO-RS"], default_response_class=Response, route_class=PlainRoute)
     _add_rendered(router, context)
     _add_thumbnails(router, context)
     return router
@@ -50,7 +51,7 @@ def _add_rendered(router: APIRouter, context: Context) -> None:
     def answer(request: Request, study: str, series: str = "", instance: str = "") -> Response:
         appearance = parse_appearance(request)
         principal = context.principal(request)
-        records = archive.retrieve.find_instances(principal, *check_uids(study, series, instance))
+        records, revision = archive.retrieve.find_with_revision(principal, *check_uids(study, series, instance))
         offers = {uid: list_rendered_types(uid) for uid in {record.sop_class_uid for record in records}}
         offered = [kind for kind in SHOWN_TYPES if any(kind in offer for offer in offers.values())]
         if all(record.transfer_syntax_uid in VIDEO_SYNTAXES for record in records):
@@ -59,10 +60,10 @@ def _add_rendered(router: APIRouter, context: Context) -> None:
             forms = choose_rendered(accepted(request), offered, (MP4,))
         else:
             forms = choose_rendered(accepted(request), offered, _DEFAULTS)
-        entity = describe(request, principal, records, appearance)
+        described = entity, _ = describe(request, principal, records, revision, appearance)
         if is_known(request.headers, entity):
             return not_modified(request, entity)
-        rendered = RenderedAnswer(context, request, principal, appearance, entity)
+        rendered = RenderedAnswer(context, request, principal, appearance, described)
         if len(records) == 1:
             return first_acceptable(forms, partial(rendered.one, records[0]))[1]
         return first_acceptable(forms, partial(rendered.several, records))[1]
@@ -90,12 +91,12 @@ def _add_rendered(router: APIRouter, context: Context) -> None:
         frame_numbers = parse_frame_list(frames)
         forms = choose_rendered(accepted(request), (*RENDERED_TYPES, MP4), _DEFAULTS)
         principal = context.principal(request)
-        (record,) = archive.retrieve.find_instances(principal, *check_uids(study, series, instance))
+        record, revision = archive.retrieve.find_instance(principal, *check_uids(study, series, instance))
         appearance = parse_appearance(request)
-        entity = describe(request, principal, [record], appearance)
+        described = entity, _ = describe(request, principal, [record], revision, appearance)
         if is_known(request.headers, entity):
             return not_modified(request, entity)
-        rendered = RenderedAnswer(context, request, principal, appearance, entity)
+        rendered = RenderedAnswer(context, request, principal, appearance, described)
         return first_acceptable(forms, partial(rendered.frames, record, frame_numbers))[1]
 
 
@@ -109,8 +110,8 @@ def _add_thumbnails(router: APIRouter, context: Context) -> None:
         form = choose_rendered(accepted(request), RENDERED_TYPES, _DEFAULTS)[0]
         appearance = replace(_small(request), media_type=form[0])
         principal = context.principal(request)
-        records = archive.retrieve.find_instances(principal, *check_uids(study, series, instance))
-        entity = describe(request, principal, records, appearance)
+        records, revision = archive.retrieve.find_with_revision(principal, *check_uids(study, series, instance))
+        described = entity, _ = describe(request, principal, records, revision, appearance)
         if is_known(request.headers, entity):
             return not_modified(request, entity)
         if frame_numbers:
@@ -119,7 +120,7 @@ def _add_thumbnails(router: APIRouter, context: Context) -> None:
         else:
             record, picture = archive.thumbnails.give(principal, records, appearance)
         address = context.base_url(request) + path_of(record) + (f"/frames/{frames}" if frames else "") + "/thumbnail"
-        return RenderedAnswer(context, request, principal, appearance, entity).picture(form, address, picture)
+        return RenderedAnswer(context, request, principal, appearance, described).picture(form, address, picture)
 
     @router.get(
         f"{STUDY}/thumbnail", summary="Thumbnail of a study", operation_id="study_thumbnail", openapi_extra=offered

@@ -1,20 +1,19 @@
 """The answers of rendered resources (PS3.18 10.4.1.1.3): a picture, pictures as parts, a document or a video."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from dicomweb import media_types, multipart
 from dicomweb.addresses import is_uid, path_of, path_to
-from dicomweb.caching import KEEP_FRAMES, REVALIDATE, Entity, describer
+from dicomweb.caching import KEEP_FRAMES, REVALIDATE, Entity, entity_of
 from dicomweb.context import Context, accepted
 from dicomweb.media_types import RenderedForm
-from dicomweb.middleware import IS_HEAD
 from dicomweb.multipart import Part
 from dicomweb.sending import as_part, send, warning
 from pacs.access import Principal
@@ -34,6 +33,7 @@ from pacs.retrieve import (
     Profile,
     Reference,
     Representation,
+    Revision,
     is_presentation_state,
     list_rendered_types,
 )
@@ -48,24 +48,37 @@ _SAFETY = {
 _UNRENDERABLE = (NotAcceptable, CorruptPixelData, InvalidHeader)
 
 
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a rendered answer is made of: the instances that were found, and the state they were in."""
+
+    records: Sequence[InstanceRecord]
+    revision: Revision
+
+
 def picture_describer(
     context: Context,
-) -> Callable[[Request, Principal, Sequence[InstanceRecord], Appearance], Entity]:
-    """Return what gives the entity of an answer that is rendered."""
-    describe = describer(context)
+) -> Callable[[Request, Principal, Sequence[InstanceRecord], Revision, Appearance], tuple[Entity, Subject]]:
+    """Return what gives the entity of an answer that is rendered, and what all of it is made of."""
 
     def describe_picture(
-        request: Request, principal: Principal, records: Sequence[InstanceRecord], appearance: Appearance
-    ) -> Entity:
-        used: Sequence[InstanceRecord] = records
+        request: Request,
+        principal: Principal,
+        records: Sequence[InstanceRecord],
+        revision: Revision,
+        appearance: Appearance,
+    ) -> tuple[Entity, Subject]:
+        used = Subject(records, revision)
         if any(is_presentation_state(record.sop_class_uid) for record in records):
             # What it shows lies in other instances of its study (PS3.3 C.11.11).
-            used = context.archive.retrieve.find_instances(principal, records[0].study_instance_uid)
+            used = Subject(*context.archive.retrieve.find_with_revision(principal, records[0].study_instance_uid))
         is_nameless = not appearance.annotations and all(
             RENDERED_TYPES[0] in list_rendered_types(record.sop_class_uid) for record in records
         )
         shape = (request.url.query, accepted(request))
-        return describe(request, principal, used, shape, KEEP_FRAMES if is_nameless else REVALIDATE)
+        cache_control = KEEP_FRAMES if is_nameless else REVALIDATE
+        entity = entity_of(context, request, used.records, used.revision, shape=shape, cache_control=cache_control)
+        return entity, used
 
     return describe_picture
 
@@ -74,13 +87,18 @@ class RenderedAnswer:
     """Answers one request in a form that was asked for; each method raises NotAcceptable if it cannot be given so."""
 
     def __init__(
-        self, context: Context, request: Request, principal: Principal, appearance: Appearance, entity: Entity
+        self,
+        context: Context,
+        request: Request,
+        principal: Principal,
+        appearance: Appearance,
+        described: tuple[Entity, Subject],
     ) -> None:
         self._context = context
         self._request = request
         self._principal = principal
         self._appearance = appearance
-        self._entity = entity
+        self._entity, self._subject = described
         self._base = context.base_url(request)
         self._render = context.archive.render
 
@@ -99,8 +117,7 @@ class RenderedAnswer:
         if is_multipart and media_type != GIF:
             pictures = self._render.iter_frames(self._principal, record, (), appearance)
             return self._send_parts(media_type, _number(media_type, f"{address}/frames/", enumerate(pictures, 1)))
-        picture = self._render.render_instance(self._principal, record, appearance)
-        return self.picture(form, f"{address}/rendered", picture)
+        return self.picture(form, f"{address}/rendered", self._find_or_render(record, appearance))
 
     def several(self, records: Sequence[InstanceRecord], form: RenderedForm) -> Response:
         """Return a part an instance, of those that can be given so; presentation states only where no images are."""
@@ -125,8 +142,7 @@ class RenderedAnswer:
         if media_type == MP4:
             return self._send_made(self._render.render_video(self._principal, record, appearance, frame_numbers), whole)
         if not is_multipart and (media_type == GIF or len(frame_numbers) == 1):
-            picture = self._render.render_instance(self._principal, record, appearance, frame_numbers)
-            return self.picture(form, whole, picture)
+            return self.picture(form, whole, self._find_or_render(record, appearance, frame_numbers))
         pictures = self._render.iter_frames(self._principal, record, frame_numbers, appearance)
         numbered = zip(frame_numbers, pictures, strict=True)
         return self._send_parts(media_type, _number(media_type, address, numbered))
@@ -138,6 +154,24 @@ class RenderedAnswer:
             return self._send_parts(media_type, iter([_picture_part(media_type, address, picture)]))
         located = {"Content-Location": address} if address else {}
         return Response(picture, headers={**self._headers(media_type), **located})
+
+    def _find_or_render(
+        self, record: InstanceRecord, appearance: Appearance, frame_numbers: Sequence[int] = ()
+    ) -> bytes:
+        """Return one picture, as it was made for an equal request if nothing has changed since.
+
+        The entity tag names all that the picture is made of, so that what is kept under it is never another's.
+        """
+        key = f"{self._entity.tag} {appearance.media_type}"
+        kept = self._context.pictures.find(key)
+        if kept is not None:
+            return kept
+        picture = self._render.render_instance(self._principal, record, appearance, frame_numbers)
+        seen = self._subject
+        # What changed meanwhile may be changed back: then this picture would lie under a name that is right again.
+        if self._context.archive.retrieve.read_revision(self._principal, seen.records) == seen.revision:
+            self._context.pictures.put(key, picture)
+        return picture
 
     def _open(self, record: InstanceRecord, media_type: str) -> Representation:
         if media_type == MP4:
@@ -192,11 +226,9 @@ class RenderedAnswer:
         if first is None:
             raise NotAcceptable("There is nothing that could be rendered.")
         boundary = multipart.derive_boundary(self._context.boundary_key, (str(self._request.url), media_type))
-        is_head = self._request.scope.get(IS_HEAD)
-        chunks = () if is_head else multipart.coalesce(multipart.write(boundary, chain((first,), parts)))
-        headers = self._headers(media_type)
-        headers["Content-Type"] = media_types.multipart_type(media_type, boundary)
-        return StreamingResponse(chunks, headers=headers)
+        chunks = multipart.write(boundary, chain((first,), parts))
+        content_type = media_types.multipart_type(media_type, boundary)
+        return send(self._request, chunks, content_type, self._headers(media_type))
 
 
 def _as(media_type: str, appearance: Appearance) -> Appearance:

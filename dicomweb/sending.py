@@ -3,11 +3,13 @@
 Whatever a body holds is given back however sending ends: sent, hung up on, or never asked for (HEAD, 304, 416).
 """
 
+import asyncio
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from time import monotonic
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -20,13 +22,19 @@ from dicomweb.caching import Entity, choose_range
 from dicomweb.errors import problem
 from dicomweb.middleware import IS_HEAD
 from dicomweb.multipart import Part
+from dicomweb.threads import OwnThreads
 from pacs.retrieve import Representation
 
 T = TypeVar("T")
 
-WHOLE_BYTES = 1024 * 1024
-"""An answer of so many bytes is read by the thread that found it and sent as one body. A longer one pays little for the
-threads that read its chunks, and would be held in memory for as long as its client likes to take."""
+THREADS = "dicomweb.threads"
+"""Where a scope has the ``OwnThreads`` that bodies are read in."""
+
+STEP_BYTES = 1024 * 1024
+STEP_SECONDS = 0.02
+"""So much of a body is read in one change of threads, and held in memory for as long as its client likes to take; or
+what was made of it in that time, so that what takes long to make is sent as it comes."""
+_SMALL_BYTES = 64 * 1024
 
 
 def started(items: Iterator[T]) -> Iterator[T]:
@@ -112,19 +120,11 @@ def _send_body(request: Request, body: _Body, entity: Entity, headers: dict[str,
                 return problem(416, "RangeNotSatisfiable", "The range begins behind the last byte.", refusal)
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{length_bytes}"
             chunks, length_bytes, status = body.iter_range(start, end), end - start, 206
-    if not is_head and length_bytes is not None and length_bytes <= WHOLE_BYTES:
-        try:
-            content = b"".join(chunks)
-        finally:
-            body.close()
-        return Response(content, status, {**headers, "Content-Type": body.content_type})
-    # The first bytes are read before anything is promised.
-    try:
-        chunks = multipart.coalesce(chunks if is_head else started(chunks))
-    except BaseException:
-        body.close()
-        raise
-    return send(request, chunks, body.content_type, headers, length_bytes=length_bytes, close=body.close, status=status)
+    answer = _Streamed(request, chunks, _headers_of(headers, body.content_type, length_bytes), body.close, status)
+    if not is_head:
+        # The first bytes are read before anything is promised.
+        answer.read_first(length_bytes)
+    return answer
 
 
 def send(
@@ -138,14 +138,47 @@ def send(
     status: int = 200,
 ) -> Response:
     """Return an answer that is streamed; ``close`` gives back what its body holds."""
-    headers = {**headers, "Content-Type": content_type}
-    if length_bytes is not None:
-        headers["Content-Length"] = str(length_bytes)
-    return _Streamed(request, chunks, headers, close, status)
+    return _Streamed(request, chunks, _headers_of(headers, content_type, length_bytes), close, status)
+
+
+def _headers_of(headers: dict[str, str], content_type: str, length_bytes: int | None) -> dict[str, str]:
+    length = {} if length_bytes is None else {"Content-Length": str(length_bytes)}
+    return {**headers, "Content-Type": content_type, **length}
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What is sent between two changes of threads; ``is_last`` says that nothing follows."""
+
+    chunks: list[bytes]
+    is_last: bool
+
+
+def _read_step(chunks: Iterator[bytes]) -> _Step:
+    """Return the next bytes of a body: small neighbours joined, for each is sent alone, but no large one copied."""
+    step: list[bytes] = []
+    small: list[bytes] = []
+    is_last, left = True, STEP_BYTES
+    until = monotonic() + STEP_SECONDS
+    for chunk in chunks:
+        if len(chunk) < _SMALL_BYTES:
+            small.append(chunk)
+        else:
+            if small:
+                step.append(b"".join(small))
+                small = []
+            step.append(chunk)
+        left -= len(chunk)
+        if left <= 0 or monotonic() > until:
+            is_last = False
+            break
+    if small:
+        step.append(b"".join(small))
+    return _Step(step, is_last)
 
 
 class _Streamed(StreamingResponse):
-    """A streamed body that is given back however sending ends: sent, hung up on, or never asked for (HEAD)."""
+    """A body that is sent in steps, and given back however that ends: sent, hung up on, or never asked for (HEAD)."""
 
     def __init__(
         self,
@@ -155,15 +188,47 @@ class _Streamed(StreamingResponse):
         close: Callable[[], None] | None,
         status: int,
     ) -> None:
-        super().__init__(() if request.scope.get(IS_HEAD) else chunks, status, headers=headers)
+        super().__init__((), status, headers=headers)
+        self._threads: OwnThreads = request.scope[THREADS]
         self._chunks = chunks
         self._close_body = close
+        self._step = _Step([], is_last=bool(request.scope.get(IS_HEAD)))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer."""
+    def read_first(self, length_bytes: int | None) -> None:
+        """Read the first step, and raise what it raises. A body that ends with it is given back at once.
+
+        Raises EOFError if such a body is not as long as is known.
+        """
         try:
-            await super().__call__(scope, receive, send)
+            self._step = _read_step(self._chunks)
+        except BaseException:
+            self._give_back()
+            raise
+        if self._step.is_last:
+            self._give_back()
+            if length_bytes not in (None, sum(map(len, self._step.chunks))):
+                raise EOFError("the body is not as long as it was said to be")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send the answer."""
+        hung_up = None if self._step.is_last else asyncio.create_task(_await_hang_up(receive))
+        try:
+            start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            await send(start)
+            while not self._step.is_last:
+                for chunk in self._step.chunks:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                if hung_up is not None and hung_up.done():
+                    return
+                self._step = _Step([], is_last=True)  # its memory is free while the next one is read
+                self._step = await self._threads.run(partial(_read_step, self._chunks))
+            *chunks, last = self._step.chunks or [b""]
+            for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": last, "more_body": False})
         finally:
+            if hung_up is not None:
+                hung_up.cancel()
             self._give_back()
 
     def _give_back(self) -> None:
@@ -171,3 +236,9 @@ class _Streamed(StreamingResponse):
             self._chunks.close()
         if self._close_body is not None:
             self._close_body()
+            self._close_body = None
+
+
+async def _await_hang_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,8 +1,9 @@
 """STOW-RS, the Store transaction (PS3.18 10.5): a body of any size goes through the one door, part by part.
 
 The body is taken from the socket by async code and given in batches to a Receiver, which is plain synchronous code on a
-pool thread: parse, spool, store. Meanwhile the next batch comes in. Nothing is held but these two and the spool of the
-part under way, and a sender that stalls holds no thread.
+pool thread: parse, spool, store. Meanwhile the next batch comes in, and a few parts that are whole are stored aside.
+Nothing is held but the two batches, the spool of the part under way and those aside, which are ``STORING_ASIDE`` of all
+requests together; and a sender that stalls holds no thread.
 """
 
 import asyncio
@@ -26,11 +27,16 @@ from dicomweb.errors import ContentTooLarge, InvalidMetadata, MultipartError, Un
 from dicomweb.multipart import MultipartParser
 from dicomweb.stow_metadata import MetadataSink
 from dicomweb.stow_report import StoreReport
-from dicomweb.stow_sinks import MultipartSink, Receiver, SingleSink, Sink
+from dicomweb.stow_sinks import Aside, MultipartSink, Receiver, SingleSink, Sink
 from pacs.errors import NotAcceptable, Unavailable
 from pacs.ingest.incoming import Expected
 
 BATCH_BYTES = 1024 * 1024
+
+MAX_PIECES = 16
+
+STORING_ASIDE = 2
+"""How many parts of all bodies are stored while those behind them come in: each holds up to 16 MiB, and then a file."""
 
 MAX_HEAVY_BODIES = 2
 """How many bodies of large metadata are read at once; the others wait, and no thread waits with them."""
@@ -45,10 +51,11 @@ def build_router(context: Context) -> APIRouter:
     offered = offers(*media_types.STORED_TYPES, consumes=consumes)
 
     heavy = CapacityLimiter(MAX_HEAVY_BODIES)
+    aside = Aside(STORING_ASIDE)
 
     async def answer(request: Request, study: str = "") -> Response:
         origin = replace(context.origin, address=request.client.host if request.client else "")
-        receiver = Receiver(context.archive.ingest, origin, Expected(study_instance_uid=study))
+        receiver = Receiver(context.archive.ingest, origin, Expected(study_instance_uid=study), aside)
         base = context.base_url(request)
         try:
             sink = open_sink(request.headers, receiver, f"{base}{request.url.path.removeprefix(context.root)}/")
@@ -124,6 +131,9 @@ async def _receive(
     async for _ in body:
         # Many clients read no answer before they have sent everything.
         pass
+    if receiver.is_busy:
+        await run_in_threadpool(receiver.settle)
+    receiver.settle()
     return refusal or report.build()
 
 
@@ -140,7 +150,7 @@ async def _feed(body: AsyncIterator[bytes], receiver: Receiver, sink: Sink) -> N
                     await feeding
                 if receiver.is_exhausted:
                     return
-                feeding = asyncio.create_task(run_in_threadpool(sink.feed, batch))
+                feeding = asyncio.create_task(run_in_threadpool(_feed_batch, batch, receiver, sink))
         if feeding is not None:
             await feeding
     finally:
@@ -148,18 +158,30 @@ async def _feed(body: AsyncIterator[bytes], receiver: Receiver, sink: Sink) -> N
             await asyncio.gather(feeding, return_exceptions=True)
 
 
-async def _batches(body: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """Yield the body in pieces that are worth a change of threads."""
+def _feed_batch(batch: list[bytes], receiver: Receiver, sink: Sink) -> None:
+    for piece in batch:
+        if receiver.is_exhausted:
+            return
+        sink.feed(piece)
+
+
+async def _batches(body: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes], None]:
+    """Yield the body's pieces in batches that are worth a change of threads."""
     pending: list[bytes] = []
     pending_bytes = 0
-    async for chunk in body:
-        pending.append(chunk)
-        pending_bytes += len(chunk)
+    async for piece in body:
+        pending.append(piece)
+        pending_bytes += len(piece)
         if pending_bytes >= BATCH_BYTES:
-            yield b"".join(pending)
+            yield _few(pending)
             pending, pending_bytes = [], 0
     if pending_bytes:
-        yield b"".join(pending)
+        yield _few(pending)
+
+
+def _few(pieces: list[bytes]) -> list[bytes]:
+    """Return pieces as they came, or one of them all if they are small: each is parsed by itself."""
+    return pieces if len(pieces) <= MAX_PIECES else [b"".join(pieces)]
 
 
 async def _drain(request: Request) -> None:

@@ -1,15 +1,23 @@
 """Where the bytes of a body go on their way to the one door (PS3.18 10.5.1): synchronous code on a pool thread."""
 
+import re
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import BoundedSemaphore
 from typing import Protocol
 
 from dicomweb.errors import MultipartError
 from dicomweb.multipart import MultipartParser, PartBegan, PartData, PartEnded
 from dicomweb.stow_report import NO_ROOM
 from pacs.ingest.incoming import Expected, Incoming, IncomingSpool
-from pacs.ingest.outcome import Outcome
+from pacs.ingest.outcome import Disposition, Outcome, Reason
 from pacs.ingest.pipeline import Ingestor
 from pacs.model import Origin
+
+_SOP_INSTANCE_UID = re.compile(rb"\x08\x00\x18\x00(?:UI..|..\0\0)([0-9.]{1,64})", re.DOTALL)
+_NAME_WITHIN_BYTES = 4096
+_UNSETTLED = Outcome(Disposition.REJECTED, Reason.INTERNAL_ERROR)
 
 
 class Sink(Protocol):
@@ -29,19 +37,38 @@ class Sink(Protocol):
         """Give back what is held; the receiver closes itself."""
 
 
+class Aside:
+    """A few threads that store objects while the next ones of their bodies come in; all requests share them."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = ThreadPoolExecutor(threads, "stow")
+        self._free = BoundedSemaphore(threads)
+
+    def start(self, store: Callable[[], None]) -> "Future[None] | None":
+        """Begin to store in a thread that is free; return None, having done nothing, if there is none."""
+        if not self._free.acquire(blocking=False):
+            return None
+        future = self._threads.submit(store)
+        future.add_done_callback(lambda _: self._free.release())
+        return future
+
+
 @dataclass(slots=True)
 class Receiver:
-    """Spools and stores one object after the other, and remembers what became of each.
+    """Spools and stores one object after the other, and remembers what became of each, in their order.
 
-    Once there is no room left it takes nothing more: ``is_exhausted``.
+    Objects of one SOP Instance UID are stored in their order too. Once there is no room left it takes nothing more:
+    ``is_exhausted``.
     """
 
     ingest: Ingestor
     origin: Origin
     expected: Expected
+    aside: Aside | None = None
     outcomes: list[Outcome] = field(default_factory=list)
     is_exhausted: bool = False
     _spool: IncomingSpool | None = None
+    _under_way: dict[bytes, Future[None]] = field(default_factory=dict)
 
     def begin(self) -> None:
         """Start an object."""
@@ -55,18 +82,71 @@ class Receiver:
 
     def store(self) -> None:
         """Store the object, which is whole now."""
+        if (store := self._take()) is not None:
+            store()
+
+    def hand_over(self, *, is_last: bool) -> None:
+        """Have the object, which is whole now, stored aside if a thread is free and others follow, else store it.
+
+        What becomes of it is known once ``settle`` returns.
+        """
         if self._spool is None:
             return
-        outcome = self.ingest.store(Incoming(self._spool, self.origin, self.expected))
-        self.outcomes.append(outcome)
-        self.is_exhausted = outcome.reason in NO_ROOM and not outcome.is_stored
-        self.close()
+        uid = _find_uid(self._spool)
+        if not uid:
+            self.settle()
+        elif uid in self._under_way:
+            self._under_way.pop(uid).result()
+        for done in [name for name, future in self._under_way.items() if future.done()]:
+            self._under_way.pop(done).result()
+        store = self._take()
+        assert store is not None, "it has a spool"
+        future = self.aside.start(store) if self.aside is not None and uid and not is_last else None
+        if future is None:
+            store()
+        else:
+            self._under_way[uid] = future
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something handed over is still being stored."""
+        return not all(future.done() for future in self._under_way.values())
+
+    def settle(self) -> None:
+        """Wait for everything that was handed over."""
+        while self._under_way:
+            self._under_way.popitem()[1].result()
 
     def close(self) -> None:
-        """Drop the object under way, if any."""
+        """Drop the object under way, if any; what was handed over is stored all the same."""
         spool, self._spool = self._spool, None
         if spool is not None:
             spool.close()
+
+    def _take(self) -> Callable[[], None] | None:
+        """Return what stores the object and notes what became of it, in its place; it closes the spool."""
+        spool, self._spool = self._spool, None
+        if spool is None:
+            return None
+        place = len(self.outcomes)
+        self.outcomes.append(_UNSETTLED)
+
+        def store() -> None:
+            with spool:
+                outcome = self.outcomes[place] = self.ingest.store(Incoming(spool, self.origin, self.expected))
+            if outcome.reason in NO_ROOM and not outcome.is_stored:
+                self.is_exhausted = True
+
+        return store
+
+
+def _find_uid(spool: IncomingSpool) -> bytes:
+    """Return the SOP Instance UID of an object if its first bytes show it, else nothing.
+
+    A deflated data set shows none, nor one in big endian: such an object waits for those before it.
+    """
+    match = _SOP_INSTANCE_UID.search(spool.read_range(0, _NAME_WITHIN_BYTES))
+    return match[1] if match else b""
 
 
 @dataclass(slots=True)
@@ -111,8 +191,8 @@ class MultipartSink:
                 case PartBegan(headers):
                     check_encoding(headers)
                     self.receiver.begin()
-                case PartEnded():
-                    self.receiver.store()
+                case PartEnded(is_last):
+                    self.receiver.hand_over(is_last=is_last)
             if self.receiver.is_exhausted:
                 return
 

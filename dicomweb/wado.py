@@ -55,21 +55,20 @@ def build_router(context: Context) -> APIRouter:
 def _add_instances(router: APIRouter, context: Context) -> None:
     retriever = context.archive.retrieve
     offered = offers(*media_types.INSTANCE_TYPES, query=_ACCEPT)
-    describe = describer(context)
 
     def answer(request: Request, study: str, series: str = "", instance: str = "") -> Response:
         forms = media_types.choose_instances(accepted(request), is_single=bool(instance))
         principal = context.principal(request)
-        records = retriever.find_instances(principal, *check_uids(study, series, instance))
+        records, revision = retriever.find_with_revision(principal, *check_uids(study, series, instance))
         base = context.base_url(request)
 
-        ahead = retriever.ahead_of(records)
+        ahead = retriever.ahead_of(records, revision)
 
         def open_part(record: InstanceRecord, form: Form) -> Part:
             representation = _open(ahead, principal, record, form, is_alone=len(records) == 1)
             return as_part(representation, media_types.DICOM, base + path_of(record))
 
-        entity = describe(request, principal, records, forms, caching.REVALIDATE)
+        entity = caching.entity_of(context, request, records, revision, shape=forms, cache_control=caching.REVALIDATE)
         if is_known(request.headers, entity):
             return not_modified(request, entity)
         form, first = first_acceptable(forms, lambda form: _open_first(records, form, open_part))
@@ -272,4 +271,4 @@ def _send_zip(request: Request, files: Iterable[File], entity: Entity) -> Respon
     headers = {**entity.headers(is_repeatable=False), "Content-Disposition": 'attachment; filename="dicom.zip"'}
     if request.scope.get(IS_HEAD):
         files = ()
-    return send(request, multipart.coalesce(write_zip(files)), media_types.ZIP, headers)
+    return send(request, write_zip(files), media_types.ZIP, headers)

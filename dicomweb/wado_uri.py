@@ -129,10 +129,11 @@ class _Service:
         if asked.state_uids:
             records += self._retrieve.find_instances(principal, record.study_instance_uid, *asked.state_uids)
         appearance = replace(asked.appearance, viewport=self._viewport(principal, record, asked))
-        entity = self._describe_picture(request, principal, records, appearance)
+        revision = self._retrieve.read_revision(principal, records)
+        described = entity, _ = self._describe_picture(request, principal, records, revision, appearance)
         if is_known(request.headers, entity):
             return not_modified(request, entity)
-        rendered = RenderedAnswer(self._context, request, principal, appearance, entity)
+        rendered = RenderedAnswer(self._context, request, principal, appearance, described)
         try:
             if asked.state_uids:
                 shown = replace(appearance, media_type=media_type)

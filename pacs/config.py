@@ -113,11 +113,14 @@ class DimseTlsSettings(_Section):
 class DimseSettings(_Section):
     """The DICOM door. ``max_pdu_bytes`` 0 offers no limit; ``grace_seconds`` is for open associations at a stop.
 
+    ``processes`` serve associations: the archive's own, and so many less one beside it, the same as those of ``http``.
+
     Only ``peers`` are admitted, unless ``promiscuous``, or while the port listens on loopback, where nobody else comes.
     """
 
     host: str = "127.0.0.1"
     port: Port = 11112
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
     ae_title: AeTitle = "PACS"
     max_pdu_bytes: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 256 * 1024
     max_associations: Annotated[int, Field(ge=1, le=10_000)] = 64

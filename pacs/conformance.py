@@ -13,10 +13,10 @@ from pacs.archive import Archive
 from pacs.config import Settings
 from pacs.dimse.commitment import PUSH_MODEL, CommitmentCaller, CommitmentService
 from pacs.dimse.mpps_forwarding import PerformedStepCaller
+from pacs.dimse.negotiation import MESSAGE_SYNTAXES, is_accepted_class
 from pacs.dimse.notification import NotificationCaller
 from pacs.dimse.scu import SOP_CLASS_UIDS, VERIFICATION
 from pacs.dimse.sending import COMPRESSED, NATIVE
-from pacs.dimse.server import MESSAGE_SYNTAXES, is_accepted_class
 from pacs.dimse.service import Service
 from pacs.imaging.syntaxes import ACCEPTED_ORDER, SYNTAXES, TransferSyntax
 from pacs.ingest.incoming import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME

@@ -85,6 +85,7 @@ class _Sequential:
         self._extents = extents
         self._indexes = {extent.key: index for index, extent in reversed(list(enumerate(extents)))}
         self._ahead: dict[int, tuple[Extent, Future[bytes]]] = {}
+        self._left: set[int] = set()  # to the reader: what is near is looked for once, and not by each read before it
         # However the reader ends, and without a word from it.
         weakref.finalize(self, shared.drop, self._ahead)
 
@@ -138,7 +139,10 @@ class _Sequential:
         ahead_bytes = sum(extent.length_bytes for extent, _ in self._ahead.values())
         for following in range(index + 1, min(index + 1 + _WINDOW_BLOBS, len(self._extents))):
             extent = self._extents[following]
-            if following in self._ahead or extent.length_bytes > LARGEST_BYTES or self._shared.is_near(extent.key):
+            if following in self._ahead or following in self._left:
+                continue
+            if extent.length_bytes > LARGEST_BYTES or self._shared.is_near(extent.key):
+                self._left.add(following)
                 continue
             if ahead_bytes + extent.length_bytes > _WINDOW_BYTES:
                 return

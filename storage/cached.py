@@ -58,8 +58,7 @@ class CachedStore:
         descriptor = self._kept.open(key)
         if descriptor is not None:
             size_bytes = os.fstat(descriptor).st_size - _LENGTH_BYTES
-            first, last = (_LENGTH_BYTES + at for at in clip_range(start, end, size_bytes))
-            return io.BufferedReader(RangedReader(descriptor, first, last), _BUFFER_BYTES)
+            return io.BufferedReader(RangedReader(descriptor, *clip_range(start, end, size_bytes)), _BUFFER_BYTES)
         stream = self._store.open(key, start, end)
         if start > 0 or not self._kept.may_keep(key):
             return stream
@@ -71,9 +70,8 @@ class CachedStore:
         if descriptor is not None:
             try:
                 size_bytes = os.fstat(descriptor).st_size - _LENGTH_BYTES
-                first, last = clip_range(start, end, size_bytes)
                 with disk_errors():
-                    return pread_all(descriptor, _LENGTH_BYTES + first, _LENGTH_BYTES + last)
+                    return pread_all(descriptor, *clip_range(start, end, size_bytes))
             finally:
                 os.close(descriptor)
         data = self._store.read_range(key, start, end)
@@ -99,8 +97,8 @@ class CachedStore:
 class KeptBlobs:
     """A bounded folder of whole blobs, from which the one that was not asked for the longest goes first.
 
-    A file is its blob's length and its bytes, written beside its place and renamed without a sync: one that a power cut
-    left short has another size than it says, and is removed when it is met.
+    A file is its blob's bytes and then their length, written beside its place and renamed without a sync: one that a
+    power cut left short or empty has another size than it says, and is removed when it is met.
     """
 
     def __init__(self, folder: Path, capacity_bytes: int) -> None:
@@ -123,7 +121,7 @@ class KeptBlobs:
         except OSError:
             return None
         facts = os.fstat(descriptor)
-        if facts.st_size - _LENGTH_BYTES != _read_length(descriptor):
+        if not _is_whole(descriptor, facts.st_size):
             os.close(descriptor)
             LOGGER.warning("A blob in the cache is damaged and is fetched again")
             self.remove(key)
@@ -139,7 +137,7 @@ class KeptBlobs:
 
     def begin(self, key: str) -> "Entry":
         """Return what takes a blob from its first byte on."""
-        return Entry(self, Path(self._path(key)))
+        return Entry(self, self._path(key))
 
     def keep(self, key: str, data: bytes) -> None:
         """Keep these bytes if they are the whole blob."""
@@ -172,10 +170,10 @@ class KeptBlobs:
 class Entry:
     """A blob on its way into the cache. Nothing here ever raises: a blob that cannot be kept is just not kept."""
 
-    def __init__(self, kept: KeptBlobs, path: Path) -> None:
+    def __init__(self, kept: KeptBlobs, path: str) -> None:
         self._kept = kept
         self._path = path
-        self._temporary = path.with_name(f"{path.name}.{os.getpid()}-{id(self)}{TEMPORARY}")
+        self._temporary = f"{path}.{os.getpid()}-{id(self)}{TEMPORARY}"
         self._sha256 = hashlib.sha256()
         self._length_bytes = 0
         self._file = self._create()
@@ -192,7 +190,7 @@ class Entry:
 
     def finish(self) -> None:
         """Put the entry in its place if its digest is what its name says."""
-        if self._sha256.hexdigest() == self._path.name:
+        if self._path.endswith(f"/{self._sha256.hexdigest()}"):
             self.place()
         else:
             self.close()
@@ -204,9 +202,8 @@ class Entry:
             return
         try:
             with self._file as file:
-                file.seek(0)
                 file.write(self._length_bytes.to_bytes(_LENGTH_BYTES, "big"))
-            self._temporary.replace(self._path)
+            os.replace(self._temporary, self._path)  # noqa: PTH105
         except OSError as error:
             self._kept.pause(error)
             self.close()
@@ -220,7 +217,7 @@ class Entry:
             with suppress(OSError):
                 self._file.close()
             with suppress(OSError):
-                self._temporary.unlink()
+                os.unlink(self._temporary)  # noqa: PTH108
             self._file = None
 
     def __enter__(self) -> Self:
@@ -242,14 +239,15 @@ class Entry:
 
     def _create(self) -> BufferedWriter | None:
         try:
-            for folder in (self._path.parent.parent, self._path.parent):
+            with suppress(FileNotFoundError):  # of each shelf, only the first entry has to make it
+                return open(self._temporary, "wb", opener=_open_private)
+            shelf = Path(self._path).parent
+            for folder in (shelf.parent, shelf):
                 folder.mkdir(mode=0o700, exist_ok=True)
-            file = open(self._temporary, "wb", opener=_open_private)  # noqa: SIM115 - closed by finish or close
-            file.write(bytes(_LENGTH_BYTES))
+            return open(self._temporary, "wb", opener=_open_private)
         except OSError as error:
             self._kept.pause(error)
             return None
-        return file
 
 
 class _KeepingReader(io.RawIOBase):
@@ -286,8 +284,10 @@ def _is_of_content(key: str) -> bool:
         return False
 
 
-def _read_length(descriptor: int) -> int:
-    return int.from_bytes(os.pread(descriptor, _LENGTH_BYTES, 0), "big")
+def _is_whole(descriptor: int, file_bytes: int) -> bool:
+    """Return whether a file ends in the length of what is before it."""
+    length = os.pread(descriptor, _LENGTH_BYTES, max(0, file_bytes - _LENGTH_BYTES))
+    return len(length) == _LENGTH_BYTES and int.from_bytes(length, "big") == file_bytes - _LENGTH_BYTES
 
 
 def _open_private(path: str, flags: int) -> int:

@@ -6,7 +6,6 @@ that a reader who looks here first and there second finds every blob at any mome
 """
 
 import fcntl
-import io
 import logging
 import os
 import threading
@@ -108,21 +107,21 @@ class WaitingBlob(Spool):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path.parent)
-        self._file = io.BufferedRandom(io.FileIO(os.open(path, os.O_RDWR | os.O_CLOEXEC), "r+"))
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._path = path
         self._buffer = None
-        self.size_bytes = os.fstat(self._file.fileno()).st_size
+        self.size_bytes = os.fstat(self._descriptor).st_size
 
     def is_still(self) -> bool | None:
         """Return whether this very file still has its name; None if there is none of that name."""
-        assert self._file is not None
+        assert self._descriptor is not None
         assert self._path is not None
         try:
             there = self._path.stat()
         except FileNotFoundError:
             return None
         # Held open, so that no other file can have its number.
-        return there.st_ino == os.fstat(self._file.fileno()).st_ino
+        return there.st_ino == os.fstat(self._descriptor).st_ino
 
     def close(self) -> None:
         """Close the file, and leave it where it is."""

@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
 from storage.base import BlobStat
+from storage.bodies import Bodies
 from storage.errors import BlobConflict, BlobNotFound, StorageFull, StorageUnavailable
 from storage.keys import check_key, is_valid_key
 from storage.signed import SignedRequests
@@ -83,7 +84,12 @@ class S3Store:
         self._minio = Minio(endpoint, access_key, secret_key, secure=secure, region=region, http_client=pools)
         # Only the client knows in which style a service wants its buckets named; with a region given it asks nobody.
         base_url = self._minio.get_presigned_url("GET", bucket, "x").partition("?")[0].removesuffix("x")
-        self._requests = SignedRequests(base_url, pools, access_key=access_key, secret_key=secret_key, region=region)
+        bodies = Bodies(
+            base_url, connect_timeout_seconds=connect_timeout_seconds, read_timeout_seconds=read_timeout_seconds
+        )
+        self._requests = SignedRequests(
+            base_url, pools, bodies, access_key=access_key, secret_key=secret_key, region=region
+        )
 
     def put(self, key: str, spool: Spool) -> BlobStat:
         """Upload the spool's bytes, in parts if they are many; a key that exists has its time renewed.
@@ -130,7 +136,13 @@ class S3Store:
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Return bytes ``start`` up to, not including, ``end``, as far as the blob goes."""
-        response = self._get(key, max(start, 0), end)
+        start = max(start, 0)
+        if end > start:
+            with self._client(key):
+                data = self._requests.read(self._prefix + key, start, end)
+            if data is not None:
+                return data
+        response = self._get(key, start, end)
         if response is None:
             return b""
         with _ResponseReader(response) as reader:

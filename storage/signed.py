@@ -14,6 +14,8 @@ import urllib3
 from minio.error import InvalidResponseError, S3Error
 from urllib3.response import BaseHTTPResponse
 
+from storage.bodies import Bodies
+
 _EMPTY_DIGEST = hashlib.sha256(b"").hexdigest()
 _SIGNED_HEADERS = "host;x-amz-content-sha256;x-amz-date"
 
@@ -26,10 +28,18 @@ class SignedRequests:
     """
 
     def __init__(
-        self, base_url: str, pools: urllib3.PoolManager, *, access_key: str, secret_key: str, region: str
+        self,
+        base_url: str,
+        pools: urllib3.PoolManager,
+        bodies: Bodies,
+        *,
+        access_key: str,
+        secret_key: str,
+        region: str,
     ) -> None:
         parts = urlsplit(base_url)
         self._pool = pools.connection_from_url(base_url)
+        self._bodies = bodies
         self._host = parts.netloc
         self._root = parts.path
         self._access_key = access_key
@@ -44,6 +54,14 @@ class SignedRequests:
         """
         headers = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
         return self._send("GET", path, headers)
+
+    def read(self, path: str, start: int, end: int) -> bytes | None:
+        """Return bytes ``start`` up to, not including, ``end``, which is greater; fewer where the object ends.
+
+        It costs half of what ``get`` does, and knows no errors: None if there is more to say, which ``get`` will.
+        """
+        path = self._root + path
+        return self._bodies.get(path, self._sign("GET", path, _EMPTY_DIGEST, datetime.now(UTC)), start, end)
 
     def put(self, path: str, body: bytes, sha256: str, *, is_new: bool) -> BaseHTTPResponse:
         """Send an object of this digest and return the response, read to its end.

@@ -45,11 +45,11 @@ class Spool:
         self._directory = directory
         self._memory_limit_bytes = memory_limit_bytes
         # All bytes, as long as none was written behind those that went to the file.
-        self._buffer: io.BytesIO | None = io.BytesIO()
-        self._file: io.BufferedRandom | None = None
+        self._buffer: bytearray | None = bytearray()
+        self._descriptor: int | None = None
         self._path: Path | None = None
         self._running_digest = hashlib.sha256() if is_digested else None
-        self._known_digest = (0, 0, "")
+        self._known_digest = (0, b"", 0, "")
         self.size_bytes = 0
 
     @property
@@ -59,12 +59,14 @@ class Spool:
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Append bytes; raise StorageFull when they outgrow the disk."""
-        if self._file is None and self.size_bytes + len(data) > self._memory_limit_bytes:
+        if self._descriptor is None and self.size_bytes + len(data) > self._memory_limit_bytes:
             self._move_to_file()
-        if self._file is not None:
+        if self._descriptor is None:
+            self._memory.extend(data)
+        else:
             self._buffer = None
-        with disk_errors():
-            (self._file or self._memory).write(data)
+            with disk_errors():
+                _pwrite_all(self._descriptor, data, self.size_bytes)
         if self._running_digest is not None:
             self._running_digest.update(data)
         self.size_bytes += len(data)
@@ -73,11 +75,10 @@ class Spool:
     def read_range(self, start: int, end: int) -> bytes:
         """Return bytes ``start`` up to, not including, ``end``; short only at the end of what was written."""
         if self._buffer is not None:
-            return bytes(self._buffer.getbuffer()[start:end])
-        assert self._file is not None
+            return bytes(memoryview(self._buffer)[start:end])
+        assert self._descriptor is not None
         with disk_errors():
-            self._file.flush()
-            return pread_all(self._file.fileno(), start, end)
+            return pread_all(self._descriptor, start, end)
 
     def iter_chunks(self, start: int = 0) -> Iterator[bytes]:
         """Yield the bytes from ``start`` on in pieces of at most one MiB."""
@@ -87,38 +88,36 @@ class Spool:
     def open(self) -> BinaryIO:
         """Return a reader of its own over everything written so far; the caller closes it before ``close``."""
         if self._buffer is not None:
-            # Two BytesIO over one bytes object share it until one of them writes: nothing is copied here.
-            return io.BytesIO(self._buffer.getvalue())
-        assert self._file is not None
+            return io.BytesIO(self._buffer)
         assert self._path is not None
         with disk_errors():
-            self._file.flush()
             return self._path.open("rb")
 
-    def digest(self, start: int = 0) -> str:
-        """Return the SHA-256 of the bytes from ``start`` on, in hex; the same question asked again costs nothing."""
-        if self._known_digest[:2] != (start, self.size_bytes) or not self._known_digest[2]:
-            self._known_digest = start, self.size_bytes, self._take_digest(start)
-        return self._known_digest[2]
+    def digest(self, start: int = 0, prefix: bytes = b"") -> str:
+        """Return the SHA-256 of ``prefix`` and the bytes from ``start`` on, in hex; asked again it costs nothing."""
+        question = start, prefix, self.size_bytes
+        if self._known_digest[:3] != question or not self._known_digest[3]:
+            self._known_digest = *question, self._take_digest(start, prefix)
+        return self._known_digest[3]
 
-    def _take_digest(self, start: int) -> str:
-        if self._running_digest is not None and start == 0:
+    def _take_digest(self, start: int, prefix: bytes) -> str:
+        if self._running_digest is not None and start == 0 and not prefix:
             return self._running_digest.hexdigest()
+        sha256 = hashlib.sha256(prefix)
         if self._buffer is not None:
-            return hashlib.sha256(self._buffer.getbuffer()[start:]).hexdigest()
-        sha256 = hashlib.sha256()
-        for chunk in self.iter_chunks(start):
-            sha256.update(chunk)
+            sha256.update(memoryview(self._buffer)[start:])
+        else:
+            for chunk in self.iter_chunks(start):
+                sha256.update(chunk)
         return sha256.hexdigest()
 
     def begin_sync(self) -> None:
         """Have the bytes on their way to the disk, in this spool's file, so that ``sync_to_file`` waits for less."""
-        file, _ = self._have_file(None)
-        with disk_errors():
-            file.flush()
-            if hasattr(os, "posix_fadvise"):
-                # Linux begins to write what is not written yet, and waits for nothing.
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        descriptor, _ = self._have_file(None)
+        if hasattr(os, "posix_fadvise"):
+            # Linux begins to write what is not written yet, and waits for nothing.
+            with disk_errors():
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def sync_to_file(self, directory: Path | None = None) -> Path:
         """Make sure that the bytes are in this spool's file and durable there; return its path.
@@ -126,24 +125,22 @@ class Spool:
         Bytes still in memory go to a file in ``directory``, or in the spool's own folder; if that fails they stay in
         memory and no file is left. A file that exists stays where it is.
         """
-        file, path = self._have_file(directory)
+        descriptor, path = self._have_file(directory)
         with disk_errors():
-            file.flush()
-            os.fsync(file.fileno())
+            os.fsync(descriptor)
         return path
 
     def close(self) -> None:
         """Free memory and remove the file, unless a store has moved it away; a second ``close`` does nothing."""
-        file, path = self._file, self._path
-        self._file, self._path, self._buffer, self._running_digest = None, None, io.BytesIO(), None
+        descriptor, path = self._descriptor, self._path
+        self._descriptor, self._path, self._buffer, self._running_digest = None, None, bytearray(), None
         if path is not None:
             # Unlinked while the lock is still held: a sweeper never sees it free.
             with suppress(OSError):
                 path.unlink()
-        if file is not None:
-            # Buffered bytes of a full disk cannot be written; they are not wanted any more either.
+        if descriptor is not None:
             with suppress(OSError):
-                file.close()
+                os.close(descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -152,30 +149,28 @@ class Spool:
         self.close()
 
     @property
-    def _memory(self) -> io.BytesIO:
+    def _memory(self) -> bytearray:
         assert self._buffer is not None, "what is in no file is in memory"
         return self._buffer
 
-    def _have_file(self, directory: Path | None) -> tuple[io.BufferedRandom, Path]:
-        if self._file is None:
+    def _have_file(self, directory: Path | None) -> tuple[int, Path]:
+        if self._descriptor is None:
             self._move_to_file(directory)
-        assert self._file is not None
+        assert self._descriptor is not None
         assert self._path is not None
-        return self._file, self._path
+        return self._descriptor, self._path
 
     def _move_to_file(self, directory: Path | None = None) -> None:
         """Write what is in memory to a file; it stays in memory as well."""
         with disk_errors():
-            file, path = _create_locked(directory or self._directory)
+            descriptor, path = _create_locked(directory or self._directory)
             try:
-                file.write(self._memory.getbuffer())
-                file.flush()
+                _pwrite_all(descriptor, self._memory, 0)
             except OSError:
                 path.unlink(missing_ok=True)
-                with suppress(OSError):
-                    file.close()
+                os.close(descriptor)
                 raise
-        self._file, self._path = file, path
+        self._descriptor, self._path = descriptor, path
 
 
 def pread_all(descriptor: int, start: int, end: int) -> bytes:
@@ -191,16 +186,26 @@ def pread_all(descriptor: int, start: int, end: int) -> bytes:
     return b"".join(pieces)
 
 
-def _create_locked(directory: Path) -> tuple[io.BufferedRandom, Path]:
-    """Return a new file that this process has locked, and its path."""
+def _pwrite_all(descriptor: int, data: bytes | bytearray | memoryview, start: int) -> None:
+    """Write bytes from byte ``start`` of a file on; what failed half-way is overwritten by the next attempt."""
+    written = os.pwrite(descriptor, data, start)
+    while written < len(data):  # at most 2 GiB a call, and less where the disk becomes full
+        written += os.pwrite(descriptor, memoryview(data)[written:], start + written)
+
+
+def _create_locked(directory: Path) -> tuple[int, Path]:
+    """Return the descriptor of a new file that this process has locked, and its path."""
     while True:
         descriptor, name = tempfile.mkstemp(suffix=_SUFFIX, dir=directory)
-        file = os.fdopen(descriptor, "w+b")
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:
-            return file, Path(name)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor, Path(name)
+        except OSError:
+            os.close(descriptor)
+            raise
         # A sweeper came between creating and locking and took the file for a dead process's.
-        file.close()
+        os.close(descriptor)
 
 
 def sweep_spools(directory: Path) -> int:

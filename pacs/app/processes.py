@@ -10,7 +10,8 @@ import logging
 import os
 import selectors
 import signal
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import NoReturn, Self
@@ -23,21 +24,22 @@ LONGEST_PAUSE_SECONDS = 60.0
 
 _GRACE_MARGIN_SECONDS = 5.0
 
-Run = Callable[[int], None]
-"""What a process does, given the reading end of the pipe, until that says that it has ended."""
+Run = Callable[[int, int], None]
+"""What a process does, given its place from 0 and the reading end of the pipe, until that says that it has ended."""
 
 
 class Companions:
     """``count`` processes that ``run``, from ``start`` until ``stop`` or the end of ``with``, or of this process.
 
     To be entered while this process has one thread and no connection. What has not stopped ``grace_seconds`` after it
-    was told to is killed.
+    was told to is killed. ``kept`` are sockets that only this process shall have.
     """
 
-    def __init__(self, count: int, run: Run, grace_seconds: float) -> None:
+    def __init__(self, count: int, run: Run, grace_seconds: float, kept: Sequence[socket.socket] = ()) -> None:
         self._count = count
         self._run = run
         self._grace_seconds = grace_seconds
+        self._kept = kept
         self._supervisor = 0
         self._pipe: int | None = None
 
@@ -49,6 +51,8 @@ class Companions:
             self._supervisor = os.fork()
             if not self._supervisor:
                 os.close(self._pipe)
+                for one in self._kept:
+                    one.close()
                 _run_and_exit(lambda: _Supervisor(self._count, self._run, self._grace_seconds, reader).supervise())
             os.close(reader)
         return self
@@ -106,13 +110,13 @@ class _Supervisor:
     def _start(self, place: int) -> None:
         process = os.fork()
         if not process:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_DFL)
+            for number in (signal.SIGINT, signal.SIGTERM):  # not ignored, for what it starts would inherit that
+                signal.signal(number, lambda *_: None)
             for key in tuple(self._selector.get_map().values()):
                 if key.fd != self._pipe:
                     os.close(key.fd)
             self._selector.close()
-            _run_and_exit(lambda: self._run(self._pipe))
+            _run_and_exit(lambda: self._run(place, self._pipe))
         self._selector.register(os.pidfd_open(process), selectors.EVENT_READ, (place, process, monotonic()))
 
     def _replace(self, key: selectors.SelectorKey) -> None:

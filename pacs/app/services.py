@@ -10,8 +10,10 @@ from pacs.archive import Archive
 from pacs.commitment import REPORT, REQUEST
 from pacs.config import Settings
 from pacs.database.base import Database
+from pacs.dimse.admission import Admission
 from pacs.dimse.commitment import CommitmentCaller, CommitmentService
 from pacs.dimse.find import FindService
+from pacs.dimse.handover import Crew
 from pacs.dimse.mpps import PerformedStepService
 from pacs.dimse.mpps_forwarding import PerformedStepCaller
 from pacs.dimse.notification import NotificationCaller
@@ -50,8 +52,15 @@ def build_services(
     )
 
 
-def build_dimse(settings: Settings, archive: Archive, commitment: CommitmentService) -> DimseServer:
-    """Return the DICOM port of the settings, not listening yet."""
+def build_dimse(
+    settings: Settings,
+    archive: Archive,
+    commitment: CommitmentService,
+    *,
+    crew: Crew | None = None,
+    admission: Admission | None = None,
+) -> DimseServer:
+    """Return the DICOM port of the settings, not listening yet; ``crew`` and ``admission`` as in ``create_server``."""
     peers = build_peers(settings)
     tls_port = settings.dimse.tls.port
     return create_server(
@@ -64,6 +73,8 @@ def build_dimse(settings: Settings, archive: Archive, commitment: CommitmentServ
         peers=peers,
         tls=None if tls_port is None else (tls_port, build_server_context(build_credentials(settings))),
         services=build_services(settings, archive, peers, commitment),
+        crew=crew,
+        admission=admission,
     )
 
 

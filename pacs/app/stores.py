@@ -14,6 +14,7 @@ from storage.errors import StorageError
 from storage.filesystem import FilesystemStore
 from storage.journaled import Journal, JournaledStore, Uploader
 from storage.opener import open_store
+from storage.pieced import PiecedStore
 from storage.s3 import S3Store
 
 
@@ -53,9 +54,10 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
 def _open_distant(settings: Settings, distant: S3Store) -> Iterator[Stores]:
     """Put before a distant store what makes it quick: a cache, reading ahead, and a journal if that is wanted."""
     capacity_bytes = settings.storage.cache_bytes
-    cached = CachedStore(distant, settings.data_dir / "blob-cache", capacity_bytes) if capacity_bytes else None
-    store: BlobStore = cached or distant
     with ExitStack() as stack:
+        pieced = stack.enter_context(closing(PiecedStore(distant)))
+        cached = CachedStore(pieced, settings.data_dir / "blob-cache", capacity_bytes) if capacity_bytes else None
+        store: BlobStore = cached or pieced
         journal = _open_journal(settings)
         if journal is None:
             read_ahead = stack.enter_context(closing(ReadAhead(store, cached.has if cached else lambda _: False)))

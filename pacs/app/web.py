@@ -115,6 +115,8 @@ class _HttpServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._pipe >= 0:  # it is the archive's process that is to be stopped, which tells the others
+            return
         super().handle_exit(sig, frame)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._exiting.set)

@@ -16,9 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from pacs.database.migrate import upgrade
 from pacs.database.watcher import Watcher
@@ -62,6 +61,9 @@ class SqliteDatabase:
         self._path = path
         self._readers = _create_engine(path, is_reader=True)
         self._writers = _create_engine(path, is_reader=False)
+        self._reader_places = threading.BoundedSemaphore(MAX_READERS)
+        # Open readers that nobody uses. They stay SQLAlchemy's connections, for to make one takes longer than to ask.
+        self._idle_readers: list[Connection] = []
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -72,14 +74,38 @@ class SqliteDatabase:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Return a connection that sees one state and cannot write; close it soon, the log cannot shrink before."""
-        with _translated(self._path), self._readers.connect() as connection:
-            driver = _driver(connection)
-            driver.execute("BEGIN")
-            try:
-                yield connection
-            finally:
-                with suppress(sqlite3.Error):  # what went wrong before this is what the caller has to hear of
-                    driver.execute("ROLLBACK")
+        if not self._reader_places.acquire(timeout=READER_TIMEOUT_SECONDS):
+            raise Unavailable("Too many searches at once; try again later.")
+        try:
+            with _translated(self._path):
+                connection = self._take_reader()
+                driver = _driver(connection)
+                try:
+                    driver.execute("BEGIN")
+                    yield connection
+                finally:
+                    with suppress(sqlite3.Error):  # what went wrong before this is what the caller has to hear of
+                        driver.execute("ROLLBACK")
+                    self._give_back(connection)
+        finally:
+            self._reader_places.release()
+
+    def _take_reader(self) -> Connection:
+        with suppress(IndexError):
+            return self._idle_readers.pop()
+        return self._readers.connect()
+
+    def _give_back(self, connection: Connection) -> None:
+        """Keep a reader for the next one; what is in a transaction still, or one too many, is closed."""
+        if connection.invalidated or _driver(connection).in_transaction:
+            _abandon(connection)
+            return
+        if connection.in_transaction():  # SQLAlchemy's own mark, of what it has executed
+            connection.rollback()
+        if self._is_closed or len(self._idle_readers) >= READERS:
+            connection.close()
+        else:
+            self._idle_readers.append(connection)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` on the writing thread and return its result once the commit of its group is durable."""
@@ -115,8 +141,8 @@ class SqliteDatabase:
             self._queue.put(None)
             thread.join()
         self._watcher.close()
-        self._readers.dispose()
-        self._writers.dispose()
+        while self._idle_readers:
+            self._idle_readers.pop().close()
 
     @contextmanager
     def _open_versions(self) -> Iterator[Callable[[], object]]:
@@ -127,9 +153,12 @@ class SqliteDatabase:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with self._path.with_name(self._path.name + ".lock").open("ab") as lock:
+        lock = os.open(f"{self._path}.lock", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(lock)
 
     def _run(self) -> None:
         connection: Connection | None = None
@@ -165,19 +194,23 @@ class SqliteDatabase:
 
 def _commit_group(connection: Connection, group: list[_Write], path: Path) -> None:
     driver = _driver(connection)
+    is_alone = len(group) == 1  # then its transaction is the whole one
     driver.execute("BEGIN IMMEDIATE")
     for item in group:
-        driver.execute("SAVEPOINT item")
+        if not is_alone:
+            driver.execute("SAVEPOINT item")
         try:
             with _translated(path):
                 item.run(connection)
         except Exception as error:
             if not driver.in_transaction:  # a full disk or an I/O error rolled back everybody
                 raise
-            driver.execute("ROLLBACK TO item")
+            driver.execute("ROLLBACK" if is_alone else "ROLLBACK TO item")
             item.fail(error)
-        driver.execute("RELEASE item")
-    driver.execute("COMMIT")
+        if not is_alone:
+            driver.execute("RELEASE item")
+    if driver.in_transaction:
+        driver.execute("COMMIT")
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:
@@ -203,25 +236,13 @@ def _fail(group: list[_Write], error: BaseException) -> None:
 def _create_engine(path: Path, *, is_reader: bool) -> Engine:
     url = URL.create("sqlite", database=str(path))
     # AUTOCOMMIT leaves BEGIN and COMMIT to this module; the driver would begin late and only for some statements.
-    if is_reader:
-        engine = create_engine(
-            url,
-            isolation_level="AUTOCOMMIT",
-            hide_parameters=True,  # what an unforeseen failure quotes must not be a patient's
-            poolclass=QueuePool,
-            pool_size=READERS,
-            max_overflow=MAX_READERS - READERS,
-            pool_timeout=READER_TIMEOUT_SECONDS,
-            connect_args={"check_same_thread": False},
-        )
-    else:
-        engine = create_engine(
-            url,
-            isolation_level="AUTOCOMMIT",
-            hide_parameters=True,
-            poolclass=NullPool,
-            connect_args={"check_same_thread": False},
-        )
+    engine = create_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,  # what an unforeseen failure quotes must not be a patient's
+        poolclass=NullPool,
+        connect_args={"check_same_thread": False},
+    )
 
     @event.listens_for(engine, "connect")
     def configure(driver: sqlite3.Connection, _record: object) -> None:
@@ -241,8 +262,6 @@ def _translated(path: Path) -> Iterator[None]:
     """Turn what the driver raises for its surroundings into ours; a wrong statement stays the bug it is."""
     try:
         yield
-    except PoolTimeoutError as error:
-        raise Unavailable("Too many searches at once; try again later.") from error
     except DBAPIError as error:
         if not isinstance(error.orig, sqlite3.OperationalError):
             raise

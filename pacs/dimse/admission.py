@@ -7,7 +7,7 @@ given another only while a part of them is left for those who have none (docs/de
 
 import threading
 from collections import Counter
-from collections.abc import Hashable
+from typing import Protocol
 
 from pacs.dimse.association import Acceptor
 
@@ -15,7 +15,19 @@ MAX_WAITING = 64
 """Connections that may be open at once without being an admitted association."""
 _MAX_ENDING = 64
 """Connections beyond those that may be on their way out."""
-_ADMISSION_SECONDS = 0.2
+ADMISSION_SECONDS = 0.2
+"""How long is waited for room: a peer that has just released may be back before we have cleared up after it."""
+
+
+class Connection(Protocol):
+    """What is counted: an association of this process, or a connection that another one serves."""
+
+    address: str
+    is_released: bool
+    is_aborted: bool
+
+    def close_connection(self) -> None:
+        """End it at once."""
 
 
 class Admission:
@@ -24,13 +36,13 @@ class Admission:
     def __init__(self, max_associations: int) -> None:
         self.max_associations = max_associations
         # In the order of their arrival.
-        self._open: dict[Acceptor, None] = {}
-        self._waiting: dict[Acceptor, None] = {}
-        self._admitted: dict[Acceptor, Hashable] = {}
+        self._open: dict[Connection, None] = {}
+        self._waiting: dict[Connection, None] = {}
+        self._admitted: dict[Connection, str] = {}
         self._changed = threading.Condition()
 
     @property
-    def connections(self) -> list[Acceptor]:
+    def connections(self) -> list[Connection]:
         """Every connection that has not ended, whether or not it has become an association."""
         with self._changed:
             return list(self._open)
@@ -41,45 +53,43 @@ class Admission:
         with self._changed:
             return len(self._open) < self.max_associations + MAX_WAITING + _MAX_ENDING
 
-    def begin(self, association: Acceptor) -> None:
+    def begin(self, connection: Connection) -> None:
         """Count a connection in; if too many wait, another is cut off for it."""
         with self._changed:
             victim = self._find_victim() if len(self._waiting) >= MAX_WAITING else None
             if victim is not None:
                 del self._waiting[victim]
-            self._open[association] = self._waiting[association] = None
+            self._open[connection] = self._waiting[connection] = None
         if victim is not None:
             victim.close_connection()
 
-    def end(self, association: Acceptor) -> None:
+    def end(self, connection: Connection) -> None:
         """Count a connection out; it has ended."""
         with self._changed:
             for counted in (self._open, self._waiting, self._admitted):
-                counted.pop(association, None)
+                counted.pop(connection, None)
             self._changed.notify_all()
 
     def admit(self, association: Acceptor) -> bool:
-        """Whether the peer of an association that is asked for may have it; it may take a moment to tell.
+        """Whether the peer of an association that is asked for may have it; it may take a moment to tell."""
+        holder = association.peer.name_holder(association.address)
+        return self.count_in(association, holder, association.peer.max_associations, ADMISSION_SECONDS)
 
-        A peer that has just released may be back before we have cleared up after it.
-        """
-        peer = association.peer
-        holder: Hashable = peer if peer.ae_title else association.address
+    def count_in(self, connection: Connection, holder: str, limit: int, patience_seconds: float = 0.0) -> bool:
+        """Whether ``holder``, who may have ``limit`` associations, may have one over this connection."""
         with self._changed:
-            is_admitted = self._changed.wait_for(
-                lambda: self._has_room_for(holder, peer.max_associations), _ADMISSION_SECONDS
-            )
+            is_admitted = self._changed.wait_for(lambda: self._has_room_for(holder, limit), patience_seconds)
             if is_admitted:
-                self._waiting.pop(association, None)
-                self._admitted[association] = holder
+                self._waiting.pop(connection, None)
+                self._admitted[connection] = holder
             return is_admitted
 
-    def _has_room_for(self, holder: Hashable, limit: int) -> bool:
+    def _has_room_for(self, holder: str, limit: int) -> bool:
         holders = [known for other, known in self._admitted.items() if not (other.is_released or other.is_aborted)]
         own = holders.count(holder)
         kept_for_others = self.max_associations // 4 if own else 0
         return own < limit and len(holders) < self.max_associations - kept_for_others
 
-    def _find_victim(self) -> Acceptor:
+    def _find_victim(self) -> Connection:
         most, _ = Counter(waiting.address for waiting in self._waiting).most_common(1)[0]
         return next(waiting for waiting in self._waiting if waiting.address == most)

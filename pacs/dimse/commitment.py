@@ -4,8 +4,9 @@ As SCP the report goes over the association of the request while that is open, e
 SCU the report is taken from either kind of association too.
 """
 
+import json
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -59,12 +60,18 @@ class InvalidArgument(Exception):
 
 
 class CommitmentService:
-    """Takes requests for storage commitment, and reports of what was committed for us."""
+    """Takes requests for storage commitment, and reports of what was committed for us.
+
+    ``elsewhere`` delivers a report as ``report_at_once`` does, over an association that another process serves.
+    """
 
     sop_class_uids = frozenset({PUSH_MODEL})
 
-    def __init__(self, committer: Committer) -> None:
+    def __init__(
+        self, committer: Committer, elsewhere: Callable[[str, Report], bool] = lambda _peer, _report: False
+    ) -> None:
         self._committer = committer
+        self._elsewhere = elsewhere
         self._open: dict[tuple[str, str], tuple[Acceptor, PresentationContext]] = {}
         self._gate = threading.Lock()
         self._reports = 0
@@ -96,7 +103,7 @@ class CommitmentService:
             self._reports += 1
             message_id = _MESSAGE_IDS + self._reports % _MESSAGE_IDS
         if found is None:
-            return False
+            return self._elsewhere(peer, report)
         association, context = found
         response = association.report(
             build_event(report, association.acceptor.ae_title, context, message_id), _id_of(context), _ANSWER_SECONDS
@@ -218,6 +225,18 @@ def parse_request(information: BytesIO | None, context: PresentationContext) -> 
     if not is_uid(transaction_uid) or not items:
         raise InvalidArgument
     return transaction_uid, items
+
+
+def pack_report(peer: str, report: Report) -> bytes:
+    """Return a report to a peer as another process of the archive can read it."""
+    items = [(item.sop_class_uid, item.sop_instance_uid, item.failure) for item in report.items]
+    return json.dumps([peer, report.transaction_uid, items]).encode()
+
+
+def unpack_report(packed: bytes) -> tuple[str, Report]:
+    """Return the peer and the report of ``pack_report``."""
+    peer, transaction_uid, items = json.loads(packed)
+    return peer, Report(transaction_uid, tuple(Item(*item) for item in items))
 
 
 def take_report(

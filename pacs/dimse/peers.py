@@ -52,6 +52,10 @@ class Peer:
         """Whether a certificate of this digest, empty for none, is what this peer has to show."""
         return not self.certificate_sha256 or _plain_digest(self.certificate_sha256) == certificate_sha256
 
+    def name_holder(self, address: str) -> str:
+        """Return whose associations one from ``address`` is counted among: this peer's, for strangers the address's."""
+        return f"{self.ae_title}\\{self.address}" if self.ae_title else address
+
     def build_origin(self, calling_ae_title: str, called_ae_title: str, address: str) -> Origin:
         """Return the origin of what this peer sends on one association."""
         return Origin(

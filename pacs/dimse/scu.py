@@ -166,11 +166,13 @@ class DicomDestination:
 
     def send(self, records: Sequence[InstanceRecord]) -> Iterator[Sent]:
         """Send instances and yield what became of each; raise Unreachable when nothing more can be sent now."""
-        for result in send_all(self._caller, self._peer, records, self._open_record):
-            yield Sent(result.item.sop_instance_uid, result.is_delivered, result.comment, result.is_final)
+        ahead = self._retriever.ahead_of(records)
 
-    def _open_record(self, record: InstanceRecord, acceptable: Acceptable) -> Representation:
-        return self._retriever.open_instance(self._principal, record, acceptable, self._coerce)
+        def open_record(record: InstanceRecord, acceptable: Acceptable) -> Representation:
+            return ahead.open_instance(self._principal, record, acceptable, self._coerce)
+
+        for result in send_all(self._caller, self._peer, records, open_record):
+            yield Sent(result.item.sop_instance_uid, result.is_delivered, result.comment, result.is_final)
 
 
 def _open_file(item: FileItem, acceptable: Acceptable) -> Representation:

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, bindparam, select, update
 
+from pacs.database.prepared import Prepared
 from pacs.database.tables import change
 from pacs.database.work_tables import follower
 from pacs.index.inserting import insert_missing
@@ -76,7 +77,7 @@ def read_end(connection: Connection, partition_id: int) -> Cursor:
 
 def find_cursor(connection: Connection, follower_name: str) -> Cursor | None:
     """Return how far a follower has come, None if it never began."""
-    row = connection.execute(_FIND_CURSOR, {"name": follower_name}).first()
+    row = _FIND_CURSOR.first(connection, {"name": follower_name})
     return Cursor(*row) if row else None
 
 
@@ -88,18 +89,25 @@ def begin(connection: Connection, follower_name: str, cursor: Cursor) -> None:
 
 def advance(connection: Connection, follower_name: str, before: Cursor, after: Cursor) -> bool:
     """Move a follower on in the caller's transaction; False if it is not where it was, for another process moved it."""
-    moved = connection.execute(
-        update(follower)
-        .where(
-            follower.c.name == follower_name,
-            follower.c.transaction_id == before.transaction_id,
-            follower.c.sequence == before.sequence,
-        )
-        .values(transaction_id=after.transaction_id, sequence=after.sequence)
-    )
-    return moved.rowcount == 1
+    cursors = {
+        "name_is": follower_name,
+        "transaction_id_is": before.transaction_id,
+        "sequence_is": before.sequence,
+        "transaction_id": after.transaction_id,
+        "sequence": after.sequence,
+    }
+    return _ADVANCE.run(connection, cursors) == 1
 
 
 _UIDS = ("study_instance_uid", "series_instance_uid", "sop_instance_uid")
 
-_FIND_CURSOR = select(follower.c.transaction_id, follower.c.sequence).where(follower.c.name == bindparam("name"))
+_FIND_CURSOR = Prepared(
+    select(follower.c.transaction_id, follower.c.sequence).where(follower.c.name == bindparam("name"))
+)
+_ADVANCE = Prepared(
+    update(follower).where(
+        follower.c.name == bindparam("name_is"),
+        follower.c.transaction_id == bindparam("transaction_id_is"),
+        follower.c.sequence == bindparam("sequence_is"),
+    )
+)

@@ -141,12 +141,10 @@ def keep_copy(
 
     If another conflict names that copy already nothing is changed: each copy is named by one at least.
     """
-    distinction = digest_of(sop_instance_uid, dataset_digest)
-    key = {"partition_id": partition_id, "kind": ConflictKind.CONTENT.value, "distinction": distinction}
-    if connection.execute(_FIND_SAME, key).first() is None:
+    if not is_listed(connection, partition_id, sop_instance_uid, dataset_digest):
         row = {
             "wanted_id": conflict_id,
-            "distinction": distinction,
+            "distinction": digest_of(sop_instance_uid, dataset_digest),
             "study_instance_uid": study_instance_uid,
             "series_instance_uid": series_instance_uid,
             "blob_key": location.blob_key,
@@ -189,6 +187,13 @@ def resolve_conflict(
         },
     )
     return result.rowcount == 1
+
+
+def is_listed(connection: Connection, partition_id: int, sop_instance_uid: str, dataset_digest: str) -> bool:
+    """Return whether a conflict of content, open or settled, names this data set."""
+    distinction = digest_of(sop_instance_uid, dataset_digest)
+    key = {"partition_id": partition_id, "kind": ConflictKind.CONTENT.value, "distinction": distinction}
+    return connection.execute(_FIND_SAME, key).first() is not None
 
 
 def is_known_equal(connection: Connection, partition_id: int, sop_instance_uid: str, dataset_digest: str) -> bool:

@@ -174,9 +174,7 @@ def create_study(connection: Connection, new: PreparedInstance, patient_row_id: 
     return row_id
 
 
-def complete_study(
-    connection: Connection, placed: Row[*tuple[Any, ...]], new: PreparedInstance
-) -> tuple[bool, Attributes]:
+def complete_study(connection: Connection, placed: Any, new: PreparedInstance) -> tuple[bool, Attributes]:
     """Fill in what a study, or a patient that corrections touch, was missing as received; the steps hold for it too.
 
     Return whether the instance is of the patient that the study was received for or is shown for, and what it says of

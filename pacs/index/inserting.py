@@ -3,8 +3,10 @@
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Table
+from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
+
+from pacs.database.prepared import Prepared
 
 
 def insert_once(connection: Connection, table: Table, row: dict[str, Any]) -> int | None:
@@ -12,7 +14,7 @@ def insert_once(connection: Connection, table: Table, row: dict[str, Any]) -> in
 
     On PostgreSQL this waits for a transaction that is inserting the same key, and gives way only if that one commits.
     """
-    row_id: int | None = connection.execute(_returning_id(connection.dialect.name, table), row).scalar()
+    row_id: int | None = _returning_id(table).scalar(connection, row)
     return row_id
 
 
@@ -23,8 +25,8 @@ def insert_missing(connection: Connection, table: Table, rows: list[dict[str, An
 
 
 @cache
-def _returning_id(dialect: str, table: Table) -> Executable:
-    return _insert(dialect, table).returning(table.c.id)
+def _returning_id(table: Table) -> Prepared:
+    return Prepared({dialect: _insert(dialect, table).returning(table.c.id) for dialect in ("sqlite", "postgresql")})
 
 
 @cache

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, ColumnElement, Connection, Row, Select, bindparam, select, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, bindparam, select, type_coerce
 
 from pacs.database.base import Database
+from pacs.database.prepared import Prepared
 from pacs.database.tables import instance, instance_header, series, study
 from pacs.errors import InstanceNotFound
 from pacs.index.records import OVERLAY_COLUMNS, RECORD_COLUMNS, record_of, steps_of
@@ -53,10 +54,12 @@ class Revision:
 
     ``digest`` is made of where and when the bytes were stored, their digest, and which steps are laid over them: never
     of a value that a step or a header has. ``is_corrected``: a correction was made to their study, or undone.
+    ``untouched`` are the rows of which is known that nothing is laid over them.
     """
 
     digest: str
     is_corrected: bool
+    untouched: frozenset[int] = frozenset()
 
 
 def dump(value: object) -> bytes:
@@ -93,7 +96,7 @@ def encode_bulk(header: Header) -> str:
 
 def read_header(connection: Connection, row_id: int) -> StoredHeader:
     """Return one instance's header; raise InstanceNotFound if the row is gone."""
-    row = connection.execute(_HEADER, {"row_id": row_id}).first()
+    row = _HEADER.first(connection, {"row_id": row_id})
     if row is None:
         raise InstanceNotFound
     bulk = orjson.loads(row.bulk)
@@ -113,7 +116,7 @@ def read_header(connection: Connection, row_id: int) -> StoredHeader:
 
 def read_steps(connection: Connection, row_id: int) -> tuple[Step, ...]:
     """Return what is laid over one instance; raise InstanceNotFound if the row is gone."""
-    row = connection.execute(_OVERLAYS, {"row_id": row_id}).first()
+    row = _OVERLAYS.first(connection, {"row_id": row_id})
     if row is None:
         raise InstanceNotFound
     return steps_of(row)
@@ -160,18 +163,21 @@ class RevisionDigest:
     def __init__(self) -> None:
         self._digest = hashlib.blake2b(digest_size=16)
         self._is_corrected = False
+        self._untouched: set[int] = set()
 
-    def add(self, row: Row[*tuple[Any, ...]]) -> None:
+    def add(self, row: Any) -> None:
         """Take in a row with ``FACTS`` and ``OVERLAY_COLUMNS``."""
         self._is_corrected = self._is_corrected or bool(row.corrections)
         steps = [(step.correction_id, step.at.isoformat(), sorted(step.changes)) for step in steps_of(row)]
+        if not steps:
+            self._untouched.add(row.id)
         location = (row.blob_key, row.blob_offset, row.blob_length)
         facts = (row.id, *location, bytes(row.dataset_digest), row.microseconds, steps)
         self._digest.update(repr(facts).encode())
 
     def revision(self) -> Revision:
         """Return the revision of the rows so far."""
-        return Revision(self._digest.hexdigest(), is_corrected=self._is_corrected)
+        return Revision(self._digest.hexdigest(), self._is_corrected, frozenset(self._untouched))
 
 
 def read_metadata(connection: Connection, row_ids: Sequence[int]) -> list[tuple[InstanceRecord, bytes]]:
@@ -225,16 +231,18 @@ def _with_overlays(*columns: ColumnElement[Any]) -> Select[Any]:
     )
 
 
-_OVERLAYS = _with_overlays().where(_OF_INSTANCE)
-_HEADER = _with_overlays(
-    instance.c.transfer_syntax_uid,
-    instance.c.blob_key,
-    instance.c.blob_offset,
-    instance.c.blob_length,
-    instance_header.c.attributes,
-    instance_header.c.bulk,
-    instance_header.c.layout,
-).where(_OF_INSTANCE)
+_OVERLAYS = Prepared(_with_overlays().where(_OF_INSTANCE))
+_HEADER = Prepared(
+    _with_overlays(
+        instance.c.transfer_syntax_uid,
+        instance.c.blob_key,
+        instance.c.blob_offset,
+        instance.c.blob_length,
+        instance_header.c.attributes,
+        instance_header.c.bulk,
+        instance_header.c.layout,
+    ).where(_OF_INSTANCE)
+)
 _METADATA = _with_overlays(*RECORD_COLUMNS, instance_header.c.attributes).where(
     instance.c.id.in_(bindparam("row_ids", expanding=True))
 )

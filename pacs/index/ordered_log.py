@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Connection,
-    Row,
     Table,
     Text,
     and_,
@@ -24,6 +23,7 @@ from sqlalchemy import (
     tuple_,
 )
 
+from pacs.database.prepared import Prepared
 from pacs.model import Cursor
 
 _TRANSACTION = cast(cast(func.pg_current_xact_id(), Text), BigInteger)
@@ -46,23 +46,28 @@ class OrderedLog:
         }
         after = select(table).where(in_partition).order_by(*order).limit(bindparam("limit"))
         last = select(*order).where(in_partition).order_by(*(column.desc() for column in order)).limit(1)
-        self._append = {
-            "sqlite": insert(table).values(transaction_id=literal(0)),
-            "postgresql": insert(table).values(transaction_id=_TRANSACTION),
-        }
-        self._read = {engine: after.where(test) for engine, test in is_after.items()}
-        self._end = {"sqlite": last, "postgresql": last.where(is_shown)}
+        self._append = Prepared(
+            {
+                "sqlite": insert(table).values(transaction_id=literal(0)).inline(),
+                "postgresql": insert(table).values(transaction_id=_TRANSACTION).inline(),
+            }
+        )
+        self._read = Prepared({engine: after.where(test) for engine, test in is_after.items()})
+        self._end = Prepared({"sqlite": last, "postgresql": last.where(is_shown)})
 
     def append(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append rows, at least one; they show when the caller's transaction commits."""
-        connection.execute(self._append[connection.dialect.name], list(rows))
+        if len(rows) == 1:
+            self._append.run(connection, rows[0])
+        else:
+            self._append.run_all(connection, rows)
 
     def read_after(
         self, connection: Connection, partition_id: int, cursor: Cursor, limit: int
-    ) -> Iterable[tuple[Cursor, Row[Any]]]:
+    ) -> Iterable[tuple[Cursor, Any]]:
         """Return at most ``limit`` rows after ``cursor`` in commit order, each with the cursor to resume at."""
-        found = connection.execute(
-            self._read[connection.dialect.name],
+        found = self._read.all(
+            connection,
             {
                 "partition_id": partition_id,
                 "transaction_id": cursor.transaction_id,
@@ -74,5 +79,5 @@ class OrderedLog:
 
     def read_end(self, connection: Connection, partition_id: int) -> Cursor:
         """Return a cursor behind every row that shows, and before every one that will show later."""
-        row = connection.execute(self._end[connection.dialect.name], {"partition_id": partition_id}).first()
+        row = self._end.first(connection, {"partition_id": partition_id})
         return Cursor(*row) if row else Cursor()

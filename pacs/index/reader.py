@@ -3,12 +3,13 @@
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import orjson
-from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, func, select
+from sqlalchemy import BindParameter, Connection, Select, bindparam, func, select
 
+from pacs.database.prepared import Prepared
 from pacs.database.tables import instance, instance_header, patient, series, study
 from pacs.index.matching import build_select
 from pacs.index.metadata import MICROSECONDS, Revision, RevisionDigest, read_header
@@ -42,8 +43,8 @@ def find_instances(
     sop_instance_uid: str | None = None,
 ) -> list[InstanceRecord]:
     """Return the instances under these UIDs by series number, then instance number; those without a number last."""
-    tests = _tests_of(partition_id, study_instance_uid, series_instance_uid, sop_instance_uid)
-    return [record_of(row) for row in connection.execute(_RECORDS.where(*tests))]
+    wanted = _wanted(partition_id, study_instance_uid, series_instance_uid, sop_instance_uid)
+    return [record_of(row) for row in _find_records(tuple(wanted)).all(connection, wanted)]
 
 
 def find_with_revision(
@@ -54,29 +55,40 @@ def find_with_revision(
     sop_instance_uid: str | None = None,
 ) -> tuple[list[InstanceRecord], Revision]:
     """Return the same with what ``metadata.read_revision`` says of them, by one statement."""
-    tests = _tests_of(partition_id, study_instance_uid, series_instance_uid, sop_instance_uid)
+    wanted = _wanted(partition_id, study_instance_uid, series_instance_uid, sop_instance_uid)
     digest, records = RevisionDigest(), []
-    for row in connection.execute(_REVISED_RECORDS.where(*tests)):
+    for row in _find_revised(tuple(wanted)).all(connection, wanted):
         digest.add(row)
         records.append(record_of(row))
     return records, digest.revision()
 
 
-def _tests_of(
+def _wanted(
     partition_id: int, study_instance_uid: str, series_instance_uid: str | None, sop_instance_uid: str | None
-) -> list[ColumnElement[bool]]:
-    tests = [study.c.partition_id == partition_id, study.c.study_instance_uid == study_instance_uid]
+) -> dict[str, Any]:
+    """Return what must be equal, by its column."""
+    wanted: dict[str, Any] = {"partition_id": partition_id, "study_instance_uid": study_instance_uid}
     if series_instance_uid is not None:
-        tests.append(series.c.series_instance_uid == series_instance_uid)
+        wanted["series_instance_uid"] = series_instance_uid
     if sop_instance_uid is not None:
-        tests.append(instance.c.sop_instance_uid == sop_instance_uid)
-    return tests
+        wanted["sop_instance_uid"] = sop_instance_uid
+    return wanted
+
+
+@cache
+def _find_records(columns: tuple[str, ...]) -> Prepared:
+    return Prepared(_RECORDS.where(*(_KEYS[name] == bindparam(name) for name in columns)))
+
+
+@cache
+def _find_revised(columns: tuple[str, ...]) -> Prepared:
+    return Prepared(_REVISED_RECORDS.where(*(_KEYS[name] == bindparam(name) for name in columns)))
 
 
 def has_study(connection: Connection, partition_id: int, study_instance_uid: str) -> bool:
     """Return whether the archive has such a study."""
     parameters = {"partition_id": partition_id, "study_instance_uid": study_instance_uid}
-    return connection.execute(_STUDY, parameters).first() is not None
+    return _STUDY.first(connection, parameters) is not None
 
 
 def has_series(connection: Connection, partition_id: int, study_instance_uid: str, series_instance_uid: str) -> bool:
@@ -86,7 +98,7 @@ def has_series(connection: Connection, partition_id: int, study_instance_uid: st
         "study_instance_uid": study_instance_uid,
         "series_instance_uid": series_instance_uid,
     }
-    return connection.execute(_SERIES, parameters).first() is not None
+    return _SERIES.first(connection, parameters) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +285,12 @@ def _rows(connection: Connection, statement: Any, row_ids: Iterable[int]) -> Seq
 
 _ROW_IDS: BindParameter[Sequence[int]] = bindparam("row_ids", expanding=True)
 
+_KEYS = {
+    "partition_id": study.c.partition_id,
+    "study_instance_uid": study.c.study_instance_uid,
+    "series_instance_uid": series.c.series_instance_uid,
+    "sop_instance_uid": instance.c.sop_instance_uid,
+}
 _RECORDS = (
     select(*RECORD_COLUMNS)
     .join_from(instance, series, instance.c.series_row_id == series.c.id)
@@ -282,10 +300,13 @@ _RECORDS = (
 _REVISED_RECORDS = _RECORDS.add_columns(instance.c.dataset_digest, MICROSECONDS, *OVERLAY_COLUMNS).join(
     instance_header, instance_header.c.instance_row_id == instance.c.id
 )
-_STUDY = select(study.c.id).where(
-    study.c.partition_id == bindparam("partition_id"), study.c.study_instance_uid == bindparam("study_instance_uid")
+_STUDY = Prepared(
+    select(study.c.id).where(
+        study.c.partition_id == bindparam("partition_id"),
+        study.c.study_instance_uid == bindparam("study_instance_uid"),
+    )
 )
-_SERIES = (
+_SERIES = Prepared(
     select(series.c.id)
     .join_from(series, study, series.c.study_row_id == study.c.id)
     .where(

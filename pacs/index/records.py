@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from sqlalchemy import Row
-
 from pacs.database.tables import instance, instance_header, series, study
 from pacs.model import InstanceRecord, Location
 from pacs.overlay import Step, load_overlay
@@ -26,7 +24,7 @@ OVERLAY_COLUMNS = (instance_header.c.overlay.label("coercions"), study.c.overlay
 """What a select has to ask for, so that ``steps_of`` can read its rows."""
 
 
-def record_of(row: Row[*tuple[Any, ...]]) -> InstanceRecord:
+def record_of(row: Any) -> InstanceRecord:
     """Return the record of a row with ``RECORD_COLUMNS``."""
     return InstanceRecord(
         row_id=row.id,
@@ -40,6 +38,6 @@ def record_of(row: Row[*tuple[Any, ...]]) -> InstanceRecord:
     )
 
 
-def steps_of(row: Row[*tuple[Any, ...]]) -> tuple[Step, ...]:
+def steps_of(row: Any) -> tuple[Step, ...]:
     """Return the steps laid over the header of a row with ``OVERLAY_COLUMNS``; nearly always none."""
     return load_overlay(row.coercions, row.corrections)

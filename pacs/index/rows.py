@@ -4,7 +4,10 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from pacs.database.tables import MATCH_COLUMNS
 from pacs.index.metadata import dump_text, encode_attributes, encode_bulk
@@ -14,6 +17,11 @@ from pacs.normal import MAX_TEXT_LENGTH, clean, match_value
 from pacs.overlay import Step, dump_steps
 from pacs.phonetics import fuzzy_keys
 from pacs.tags import ATTRIBUTES, Matching, attributes_of, tag_of, text_of, values_of
+
+_KNOWN_ORIGINS = 256
+_KNOWN_ATTRIBUTES = 64
+_LONGEST_KNOWN = 8 * 1024
+"""Characters of the attributes of a study or a series whose match columns are remembered: half a megabyte at most."""
 
 _SEPARATOR = "\x1f"
 _USUAL_ORIGIN = asdict(Origin(Door.DIMSE))
@@ -130,16 +138,18 @@ def patient_values(attributes: Attributes, issuer: str) -> Row:
 
 def study_values(attributes: Attributes, issuer: str) -> Row:
     """Return the match columns, the order and the attributes of a study's row; ``issuer`` as for patients."""
-    row = _match_values(attributes, Level.STUDY)
+    text = dump_text(attributes)
+    row = _match_columns(Level.STUDY, text).copy()
     row["issuer_of_patient_id"] = row["issuer_of_patient_id"] or clean(issuer)[:MAX_TEXT_LENGTH] or None
     row["sort_key"] = (row["study_date"] or "") + (row["study_time"] or "" if row["study_date"] else "")
-    row["attributes"] = dump_text(attributes)
+    row["attributes"] = text
     return row
 
 
 def series_values(attributes: Attributes) -> Row:
     """Return the match columns and the attributes of a series' row."""
-    return {**_match_values(attributes, Level.SERIES), "attributes": dump_text(attributes)}
+    text = dump_text(attributes)
+    return {**_match_columns(Level.SERIES, text), "attributes": text}
 
 
 def name_rows(attributes: Attributes) -> list[Row]:
@@ -171,6 +181,7 @@ def request_rows(attributes: Attributes) -> list[Row]:
     ]
 
 
+@lru_cache(_KNOWN_ORIGINS)
 def origin_text(origin: Origin) -> str:
     """Return an origin as JSON without what is as always, for whoever decides a conflict or reads the bytes again."""
     fields = asdict(origin)
@@ -210,6 +221,16 @@ def _instance_values(new: NewInstance, attributes: Attributes) -> Row:
         "dataset_digest": bytes.fromhex(new.dataset_digest),
         "stored_at": new.stored_at,
     }
+
+
+def _match_columns(level: Level, text: str) -> Row:
+    """Return the match columns of attributes given as JSON, as come a thousand times in a series; not to be changed."""
+    return (_known_columns if len(text) <= _LONGEST_KNOWN else _known_columns.__wrapped__)(level, text)
+
+
+@lru_cache(_KNOWN_ATTRIBUTES)
+def _known_columns(level: Level, text: str) -> Row:
+    return _match_values(orjson.loads(text), level)
 
 
 def _match_values(attributes: Attributes, level: Level) -> Row:

@@ -111,10 +111,14 @@ def exclude_stores(connection: Connection) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
 
 
-def find_hiding(connection: Connection, partition_id: int, sop_instance_uid: str) -> list[Withheld]:
-    """Return the rejections because of which an instance that arrives now is hidden; empty if it may show."""
+def join_stores(connection: Connection) -> None:
+    """Wait for whoever excludes stores, and let nobody do so until this transaction ends; stores exclude no store."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock_shared(_LOCK)))
+
+
+def find_hiding(connection: Connection, partition_id: int, sop_instance_uid: str) -> list[Withheld]:
+    """Return the rejections because of which an instance that arrives now is hidden; empty if it may show."""
     found = find_copies(connection, partition_id, sop_instance_uid)
     return found if any(copy.reason.hides_resent for copy in found) else []
 

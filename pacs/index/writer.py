@@ -10,10 +10,12 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import BindParameter, Connection, Row, bindparam, insert, select, update
+from sqlalchemy import BindParameter, Connection, and_, bindparam, exists, insert, literal_column, select, update
 
 from pacs.database.base import LostRace
+from pacs.database.prepared import Prepared
 from pacs.database.tables import instance, instance_header, patient, request_attribute, series, study
+from pacs.database.work_tables import withheld_instance
 from pacs.index import corrected
 from pacs.index.conflicts import ConflictKind, flag, flag_other_name
 from pacs.index.corrections import next_active
@@ -50,7 +52,7 @@ class Existing:
 def find_existing(connection: Connection, partition_id: int, sop_instance_uid: str) -> Existing | None:
     """Return what is stored under a SOP Instance UID, in whatever study and series, or None."""
     parameters = {"partition_id": partition_id, "sop_instance_uid": sop_instance_uid}
-    row = connection.execute(_FIND_INSTANCE, parameters).first()
+    row = _FIND_INSTANCE.first(connection, parameters)
     if row is None:
         return None
     return Existing(
@@ -66,18 +68,40 @@ def find_existing(connection: Connection, partition_id: int, sop_instance_uid: s
     )
 
 
-def insert_instance(connection: Connection, new: PreparedInstance) -> int | None:
-    """Publish an instance and return its row id; None, and nothing is changed, if its SOP Instance UID is taken."""
-    key = {"partition_id": new.partition_id, "sop_instance_uid": new.sop_instance_uid}
-    if connection.execute(_IS_TAKEN, key).first() is not None:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the index holds about an instance before it is published.
+
+    ``is_taken``: an instance of its SOP Instance UID shows; ``is_withheld``: one is hidden, or was rejected before it
+    came. ``place`` is the row of its series with study and patient, None if there is no such series.
+    """
+
+    is_taken: bool
+    is_withheld: bool
+    place: Any
+
+
+def find_standing(connection: Connection, new: PreparedInstance) -> Standing:
+    """Return what the index holds about an instance, by one statement."""
+    row = _FIND_PLACE.first(connection, {"sop_instance_uid": new.sop_instance_uid, **_place_key(new)})
+    return Standing(row.is_taken, row.is_withheld, None if row.series_row_id is None else row)
+
+
+def insert_instance(connection: Connection, new: PreparedInstance, standing: Standing | None = None) -> int | None:
+    """Publish an instance and return its row id; None, and nothing is changed, if its SOP Instance UID is taken.
+
+    ``standing`` is what the caller has found in this transaction, so that it is not asked again.
+    """
+    standing = standing or find_standing(connection, new)
+    if standing.is_taken:
         return None
-    series_row_id = _place(connection, new)
+    series_row_id = _place(connection, new, standing.place)
     row_id = insert_once(connection, instance, new.instance | {"series_row_id": series_row_id})
     if row_id is None:  # another transaction was faster, between the question and here
-        connection.execute(_COUNT, {"row_id": series_row_id, "step": -1, "at": new.stored_at})
+        _COUNT.run(connection, {"row_id": series_row_id, "step": -1, "at": new.stored_at})
         prune(connection, series_row_id)
         return None
-    connection.execute(_INSERT_HEADER, new.header | {"instance_row_id": row_id})
+    _INSERT_HEADER.run(connection, new.header | {"instance_row_id": row_id})
     return row_id
 
 
@@ -87,9 +111,9 @@ def replace_instance(connection: Connection, existing: Existing, new: PreparedIn
     The bytes that answered before are not lost, but only a conflict that the caller records still names them.
     """
     # Both series at once and in order: who moves an instance the other way would else wait for us, and we for them.
-    target = connection.execute(_FIND_PLACE, _place_key(new)).first()
+    target = find_standing(connection, new).place
     lock_places(connection, [existing.row_id], also=[target] if target is not None else [])
-    series_row_id = _place(connection, new)
+    series_row_id = _place(connection, new, find_standing(connection, new).place)
     old_series_row_id = _found(connection.execute(_LOCK_INSTANCE, {"row_id": existing.row_id}).scalar())
     placed = new.instance | {"series_row_id": series_row_id, "row_id": existing.row_id}
     connection.execute(_UPDATE_INSTANCE, placed)
@@ -98,16 +122,15 @@ def replace_instance(connection: Connection, existing: Existing, new: PreparedIn
     return existing.row_id
 
 
-def _place(connection: Connection, new: PreparedInstance) -> int:
+def _place(connection: Connection, new: PreparedInstance, placed: Any) -> int:
     """Return the row id of the instance's series with this instance counted in; make what is missing above it."""
-    placed = connection.execute(_FIND_PLACE, _place_key(new)).first()
     if placed is None:
         _create_place(connection, new)
-        placed = connection.execute(_FIND_PLACE, _place_key(new)).first()
+        placed = find_standing(connection, new).place
     if placed is None:
         raise LostRace
     _complete(connection, placed, new)
-    connection.execute(_COUNT, {"row_id": placed.series_row_id, "step": 1, "at": new.stored_at})
+    _COUNT.run(connection, {"row_id": placed.series_row_id, "step": 1, "at": new.stored_at})
     return int(placed.series_row_id)
 
 
@@ -182,7 +205,7 @@ def _found(row_id: int | None) -> int:
     return row_id
 
 
-def _complete(connection: Connection, placed: Row[*tuple[Any, ...]], new: PreparedInstance) -> None:
+def _complete(connection: Connection, placed: Any, new: PreparedInstance) -> None:
     """Flag what contradicts the patient or study, and fill in what they or the series were missing until now."""
     if placed.study_overlay or placed.patient_overlay:
         belongs, of_patient = corrected.complete_study(connection, placed, new)
@@ -202,7 +225,7 @@ def _complete(connection: Connection, placed: Row[*tuple[Any, ...]], new: Prepar
         connection.execute(_SET_SOP_CLASSES, {"row_id": placed.series_row_id, "sop_class_uids": merged})
 
 
-def _complete_as_received(connection: Connection, placed: Row[*tuple[Any, ...]], new: PreparedInstance) -> None:
+def _complete_as_received(connection: Connection, placed: Any, new: PreparedInstance) -> None:
     """Complete a study and a patient that no correction touches."""
     of_study = new.study_attributes
     if placed.identity != new.identity:
@@ -254,7 +277,7 @@ def _insert_requests(connection: Connection, series_row_id: int, attributes: Att
 
 _ROW_ID: BindParameter[int] = bindparam("row_id")
 
-_FIND_INSTANCE = (
+_FIND_INSTANCE = Prepared(
     select(
         instance.c.id,
         instance.c.series_row_id,
@@ -275,12 +298,22 @@ _FIND_INSTANCE = (
         instance.c.sop_instance_uid == bindparam("sop_instance_uid"),
     )
 )
-_IS_TAKEN = select(instance.c.id).where(
-    instance.c.partition_id == bindparam("partition_id"),
-    instance.c.sop_instance_uid == bindparam("sop_instance_uid"),
-)
-_FIND_PLACE = (
+# One row always: whatever is not there is NULL. Each table is looked up by its key, the study first.
+_ONE_ROW = select(literal_column("1")).subquery("one_row")
+_FIND_PLACE = Prepared(
     select(
+        exists()
+        .where(
+            instance.c.partition_id == bindparam("partition_id"),
+            instance.c.sop_instance_uid == bindparam("sop_instance_uid"),
+        )
+        .label("is_taken"),
+        exists()
+        .where(
+            withheld_instance.c.partition_id == bindparam("partition_id"),
+            withheld_instance.c.sop_instance_uid == bindparam("sop_instance_uid"),
+        )
+        .label("is_withheld"),
         patient.c.id.label("patient_row_id"),
         patient.c.identity,
         patient.c.attributes.label("patient_attributes"),
@@ -292,13 +325,22 @@ _FIND_PLACE = (
         series.c.attributes.label("series_attributes"),
         series.c.sop_class_uids,
     )
-    .join_from(study, patient, study.c.patient_row_id == patient.c.id)
-    .join(series, series.c.study_row_id == study.c.id)
-    .where(
-        study.c.partition_id == bindparam("partition_id"),
-        study.c.study_instance_uid == bindparam("study_instance_uid"),
-        series.c.partition_id == bindparam("partition_id"),
-        series.c.series_instance_uid == bindparam("series_instance_uid"),
+    .select_from(_ONE_ROW)
+    .outerjoin(
+        study,
+        and_(
+            study.c.partition_id == bindparam("partition_id"),
+            study.c.study_instance_uid == bindparam("study_instance_uid"),
+        ),
+    )
+    .outerjoin(patient, patient.c.id == study.c.patient_row_id)
+    .outerjoin(
+        series,
+        and_(
+            series.c.study_row_id == study.c.id,
+            series.c.partition_id == bindparam("partition_id"),
+            series.c.series_instance_uid == bindparam("series_instance_uid"),
+        ),
     )
 )
 _FIND_STUDY = select(study.c.id).where(
@@ -323,7 +365,7 @@ _LOCK_STUDY = (
 _LOCK_SERIES = select(series.c.attributes, series.c.sop_class_uids).where(series.c.id == _ROW_ID).with_for_update()
 _LOCK_INSTANCE = select(instance.c.series_row_id).where(instance.c.id == _ROW_ID).with_for_update()
 
-_COUNT = (
+_COUNT = Prepared(
     update(series)
     .where(series.c.id == _ROW_ID)
     .values(
@@ -332,7 +374,7 @@ _COUNT = (
         updated_at=bindparam("at"),
     )
 )
-_INSERT_HEADER = insert(instance_header)
+_INSERT_HEADER = Prepared(insert(instance_header).inline())
 _UPDATE_PATIENT = update(patient).where(patient.c.id == _ROW_ID)
 _UPDATE_STUDY = update(study).where(study.c.id == _ROW_ID)
 _UPDATE_SERIES = update(series).where(series.c.id == _ROW_ID)

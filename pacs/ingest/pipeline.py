@@ -15,9 +15,10 @@ from pathlib import Path
 from pacs.database.base import Database
 from pacs.errors import HeaderTooLarge, InvalidHeader, OutOfResources, TruncatedDataSet, Unavailable
 from pacs.imaging.frames import encode_layout, plan_frames
-from pacs.index import rows, writer
+from pacs.index import conflicts, rows, writer
 from pacs.ingest import rejection
 from pacs.ingest.coercion import CoercionRule, coerce_in
+from pacs.ingest.digests import digest_as_before, digest_data_set
 from pacs.ingest.header import parse_header
 from pacs.ingest.incoming import Incoming, IncomingSpool
 from pacs.ingest.outcome import Disposition, Outcome, Reason
@@ -126,8 +127,9 @@ class Ingestor:
             )
         if existing is None and self._takes_files:
             incoming.spool.begin_sync()
-        dataset_digest = incoming.spool.digest(header.dataset_offset)
+        dataset_digest = digest_data_set(incoming.spool, header)
         if existing is not None:
+            dataset_digest = self._recall_digest(incoming.spool, header, existing, dataset_digest)
             if existing.dataset_digest == dataset_digest and self._is_stored(existing.location):
                 return _outcome(header, Disposition.DUPLICATE, None, findings)
             if existing.dataset_digest != dataset_digest and rejects_duplicates(incoming.origin):
@@ -149,6 +151,18 @@ class Ingestor:
         publication = Publication(prepared, location, header.transfer_syntax_uid, dataset_digest)
         disposition = self._database.write(lambda connection: publish(connection, publication))
         return _outcome(header, disposition, _REASONS.get(disposition), findings)
+
+    def _recall_digest(self, spool: Spool, header: Header, existing: writer.Existing, dataset_digest: str) -> str:
+        """Return the former digest of a data set that is known by it, or else the one that is given."""
+        if existing.dataset_digest == dataset_digest:
+            return dataset_digest
+        former = digest_as_before(spool, header)
+        if existing.dataset_digest == former:
+            return former
+        sop_instance_uid = text_of(header.attributes, "SOPInstanceUID")
+        with self._database.read() as connection:
+            is_listed = conflicts.is_listed(connection, self._partition_id, sop_instance_uid, former)
+        return former if is_listed else dataset_digest
 
     def _is_stored(self, location: Location) -> bool:
         """Whether the bytes that a duplicate would be told are safe still are: it may be the last copy there is."""

@@ -8,7 +8,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from pacs.index import changes, conflicts, rows, writer
+from pacs.database.base import LostRace
+from pacs.index import changes, conflicts, rows, withholding, writer
 from pacs.ingest import rejection
 from pacs.ingest.outcome import Disposition
 from pacs.model import ChangeKind, DuplicatePolicy, Location, Origin
@@ -27,15 +28,25 @@ class Publication:
 def publish(connection: Connection, new: Publication) -> Disposition:
     """Make a stored blob an instance, or a conflict with one, in the caller's transaction."""
     instance = new.rows
-    existing = writer.find_existing(connection, instance.partition_id, instance.sop_instance_uid)
-    if rejection.hide(connection, instance, is_known=existing is not None):
+    if rejection.obey(connection, instance):
         return Disposition.WITHHELD
-    if existing is None:
-        if writer.insert_instance(connection, instance) is not None:
+    withholding.join_stores(connection)
+    standing = writer.find_standing(connection, instance)
+    if not standing.is_taken:
+        if standing.is_withheld and rejection.hide(connection, instance):
+            return Disposition.WITHHELD
+        if writer.insert_instance(connection, instance, standing) is not None:
             _append_change(connection, instance, ChangeKind.INSTANCE_STORED)
             return Disposition.STORED
-        existing = writer.find_existing(connection, instance.partition_id, instance.sop_instance_uid)
-        assert existing is not None, "an instance that cannot be inserted is there"
+    existing = writer.find_existing(connection, instance.partition_id, instance.sop_instance_uid)
+    if existing is None:  # removed since
+        raise LostRace
+    return _meet(connection, existing, new)
+
+
+def _meet(connection: Connection, existing: writer.Existing, new: Publication) -> Disposition:
+    """Decide between a stored blob and the instance that answers under its SOP Instance UID."""
+    instance = new.rows
     if existing.dataset_digest == new.dataset_digest:
         # Sent twice at once, or sent again because its blob was found missing: what is durable now answers.
         if existing.location != new.location:

@@ -56,17 +56,20 @@ def iter_references(attributes: Attributes) -> Iterator[Reference]:
                     yield reference
 
 
-def hide(connection: Connection, new: PreparedInstance, *, is_known: bool) -> bool:
-    """Keep an object that must not show, in the caller's transaction; False if it is one like any other.
-
-    That is a rejection note, with everything it names, and an instance that was rejected before it came. ``is_known``:
-    an instance of its UID shows already.
-    """
+def obey(connection: Connection, new: PreparedInstance) -> bool:
+    """Hide a rejection note with everything it names, in the caller's transaction; False if this is none."""
     title = find_title(new.new.header.attributes)
     if title is not None:
         _obey(connection, new, title)
-        return True
-    hiding = [] if is_known else withholding.find_hiding(connection, new.partition_id, new.sop_instance_uid)
+    return title is not None
+
+
+def hide(connection: Connection, new: PreparedInstance) -> bool:
+    """Keep an instance that was rejected before it came without showing it; False if it was not.
+
+    The caller's transaction has joined the stores (``withholding.join_stores``), and no instance of its UID shows.
+    """
+    hiding = withholding.find_hiding(connection, new.partition_id, new.sop_instance_uid)
     if not hiding:
         return False
     by = next(copy for copy in hiding if copy.reason.hides_resent)

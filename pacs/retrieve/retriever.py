@@ -82,6 +82,7 @@ class Retriever:
         self._spool_directory = spool_directory
         self._codec = codec
         self._frames = FrameReader(codec, cache)
+        self._untouched: frozenset[int] = frozenset()
 
     def find_instances(
         self,
@@ -112,13 +113,35 @@ class Retriever:
                 raise SeriesNotFound
         raise InstanceNotFound
 
-    def ahead_of(self, records: Sequence[InstanceRecord]) -> "Retriever":
-        """Return a retriever for one reader of these instances, quicker if they are read in about this order."""
-        if self._read_ahead is None or len(records) < 2:
-            return self
+    def find_with_revision(
+        self, principal: Principal, study_instance_uid: str, series_instance_uid: str = "", sop_instance_uid: str = ""
+    ) -> tuple[list[InstanceRecord], Revision]:
+        """Return what ``find_instances`` does, and which state of them this is; raise as it does."""
+        with self._database.read() as connection:
+            records, revision = reader.find_with_revision(
+                connection,
+                self._partition_id,
+                study_instance_uid,
+                series_instance_uid or None,
+                sop_instance_uid or None,
+            )
+        if not records:  # it knows what to raise
+            records = self.find_instances(principal, study_instance_uid, series_instance_uid, sop_instance_uid)
+            revision = self.read_revision(principal, records)
+        return records, revision
+
+    def ahead_of(self, records: Sequence[InstanceRecord], revision: Revision | None = None) -> "Retriever":
+        """Return a retriever for one reader of these instances, quicker if they are read in about this order.
+
+        It gives them with what was laid over them at that ``revision``, and need not look for it if that was nothing.
+        """
         retriever = copy(self)
-        extents = [Extent(at.blob_key, at.offset, at.length_bytes) for at in (record.location for record in records)]
-        retriever._store = self._read_ahead.over(extents)  # noqa: SLF001 - it is one of us
+        if revision is not None:
+            retriever._untouched = revision.untouched  # noqa: SLF001 - it is one of us
+        if self._read_ahead is not None and len(records) > 1:
+            places = (record.location for record in records)
+            extents = [Extent(at.blob_key, at.offset, at.length_bytes) for at in places]
+            retriever._store = self._read_ahead.over(extents)  # noqa: SLF001
         return retriever
 
     def find_instance(
@@ -126,12 +149,8 @@ class Retriever:
     ) -> tuple[InstanceRecord, Revision]:
         """Return one instance and which state of it this is; raise as ``find_instances`` does."""
         uids = (study_instance_uid, series_instance_uid, sop_instance_uid)
-        with self._database.read() as connection:
-            records, revision = reader.find_with_revision(connection, self._partition_id, *uids)
-        if not records:
-            records = self.find_instances(principal, *uids)
-            revision = self.read_revision(principal, records)
-        return records[0], revision
+        (record,), revision = self.find_with_revision(principal, *uids)
+        return record, revision
 
     def iter_metadata(
         self,
@@ -179,8 +198,7 @@ class Retriever:
         pixels without loss. Raises NotAcceptable if there is none, or if a corrected instance cannot be written.
         ``coerce`` is asked what else to lay over for this client, by the attributes as they would leave.
         """
-        with self._database.read() as connection:
-            steps = metadata.read_steps(connection, record.row_id) if record.row_id else ()
+        steps = self._read_steps(record)
         stored = lookup(record.transfer_syntax_uid)
         if record.row_id == 0:  # a rejection note: it is hidden, and goes as it came
             coerce = None
@@ -282,6 +300,12 @@ class Retriever:
         # Of words that are turned around, a range may begin in the midst of one.
         iter_range = pieces.iter_range if words == 1 else None
         return Representation(syntax_uid, media_type, pieces.length_bytes, pieces.iter_chunks, close, iter_range)
+
+    def _read_steps(self, record: InstanceRecord) -> Sequence[Step]:
+        if not record.row_id or record.row_id in self._untouched:
+            return ()
+        with self._database.read() as connection:
+            return metadata.read_steps(connection, record.row_id)
 
     def _as_stored(self, record: InstanceRecord) -> Representation:
         source = self._source(record)

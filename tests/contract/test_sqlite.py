@@ -1,26 +1,29 @@
 import multiprocessing
 import os
 import shutil
+import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.dialects import sqlite
 
+from pacs.database import sqlite as sqlite_database
 from pacs.database.base import Database
 from pacs.database.opener import open_database
 from pacs.database.sqlite import SqliteDatabase
 from pacs.errors import InvalidSetting, OutOfResources, Unavailable
+from pacs.index import writer
 from pacs.index.matching import build_candidates, build_select
 from pacs.index.sounds import Ranking
 from pacs.model import Level
 from pacs.query import Equals, Query, Wildcard
-from tests.contract.database import DatabaseContract, count, run_in_threads
+from tests.contract.database import DatabaseContract, build_instance, count, run_in_threads
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +45,18 @@ class TestSqlite(DatabaseContract):
     def url(self, tmp_path: Path, template: Path) -> str:
         shutil.copy(template, tmp_path / "index.sqlite")
         return f"sqlite:///{tmp_path}/index.sqlite"
+
+    @pytest.fixture
+    def connected(self) -> Iterator[list[object]]:
+        """Return every connection that was opened since."""
+        connections: list[object] = []
+
+        def note(driver: object, _record: object) -> None:
+            connections.append(driver)
+
+        event.listen(Engine, "connect", note)
+        yield connections
+        event.remove(Engine, "connect", note)
 
     def test_writes_that_wait_together_share_one_commit_and_fail_alone(self, database: Database) -> None:
         entered, gate = threading.Event(), threading.Event()
@@ -83,6 +98,41 @@ class TestSqlite(DatabaseContract):
     def test_a_reader_cannot_write(self, database: Database) -> None:
         with pytest.raises(Unavailable), database.read() as connection:
             connection.execute(text("DELETE FROM change"))
+
+    def test_a_reader_is_used_again_whatever_became_of_the_read(
+        self, database: Database, connected: list[object]
+    ) -> None:
+        with suppress(LookupError), database.read() as connection:
+            connection.execute(text("SELECT 1"))
+            raise LookupError
+        with pytest.raises(sqlite3.OperationalError), database.read() as connection:
+            connection.execute(text("SELECT nothing FROM nowhere"))
+        with database.read() as connection:
+            before = connection.execute(text("SELECT count(*) FROM patient")).scalar()
+            database.write(lambda writing: writer.insert_instance(writing, build_instance()))
+            assert connection.execute(text("SELECT count(*) FROM patient")).scalar() == before
+        assert count(database, "patient") == before + 1
+        assert len(connected) == 2  # one that reads and one that writes
+
+    def test_no_more_readers_than_are_allowed_are_open_and_the_next_one_waits(
+        self, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sqlite_database, "MAX_READERS", 2)
+        monkeypatch.setattr(sqlite_database, "READER_TIMEOUT_SECONDS", 0.05)
+        database = open_database(url)
+        with database.read(), database.read(), pytest.raises(Unavailable, match="Too many"), database.read():
+            pass
+        monkeypatch.setattr(sqlite_database, "READER_TIMEOUT_SECONDS", 30)
+        with ExitStack() as held:
+            held.enter_context(database.read())
+            second = held.enter_context(ExitStack())
+            second.enter_context(database.read())
+            waiting = threading.Thread(target=count, args=(database, "patient"))
+            waiting.start()
+            second.close()
+            waiting.join(20)
+            assert not waiting.is_alive()
+        database.close()
 
     def test_every_commit_is_synchronous(self, database: Database) -> None:
         def settings(connection):

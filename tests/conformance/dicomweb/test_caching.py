@@ -8,6 +8,7 @@ import pytest
 
 from pacs.ingest.incoming import Incoming
 from pacs.model import Door, DuplicatePolicy, Origin
+from pacs.retrieve import Renderer
 from tests.builders import as_part10, build_ct, build_encapsulated, build_series, build_sr
 from tests.conformance.dicomweb.service import parse_parts
 from tests.conformance.dicomweb.test_wado import ANY_SYNTAX, path_of
@@ -221,6 +222,42 @@ def test_a_correction_changes_the_tags_of_pictures(http, root, series):
     body = {"kind": "correct-study", "study_instance_uid": series[0].StudyInstanceUID, "values": {"StudyID": "7"}}
     assert root.post("/corrections", json={"reason": "Typed wrong", **body}).status_code == 201
     assert not set(before) & {http.get(path).headers["etag"] for path in paths}
+
+
+def test_a_picture_that_is_kept_shows_the_name_that_holds(http, root, series):
+    path = f"{path_of(series[0])}/rendered?annotation=patient&viewport=400,400"
+    before = http.get(path).content
+    assert http.get(path).content == before
+    made = correct_name(root, series[0])
+    corrected = http.get(path).content
+    assert corrected != before
+    assert http.get(path).content == corrected
+    assert root.post(f"/corrections/{made['id']}/undo", json={}).status_code == 200
+    assert http.get(path).content == before
+
+
+def test_a_picture_that_was_made_while_its_instance_changed_is_not_kept(http, root, series, monkeypatch):
+    path = f"{path_of(series[0])}/rendered?annotation=patient&viewport=400,400"
+    before = http.get(f"{path}&made=before").content
+    made = []
+    render = Renderer.render_instance
+
+    def correct_and_render(*arguments, **named):
+        if not made:
+            made.append(correct_name(root, series[0]))
+        return render(*arguments, **named)
+
+    monkeypatch.setattr(Renderer, "render_instance", correct_and_render)
+    assert http.get(path).content != before
+    assert root.post(f"/corrections/{made[0]['id']}/undo", json={}).status_code == 200
+    assert http.get(path).content == before
+
+
+def correct_name(root, dataset):
+    body = {"kind": "correct-study", "study_instance_uid": dataset.StudyInstanceUID, "values": {"PatientName": "NEW"}}
+    answer = root.post("/corrections", json={"reason": "Typed wrong", **body})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
 
 
 def test_head_gives_what_get_gives_and_a_condition_holds_for_it_too(http, store, series):

@@ -24,6 +24,7 @@ from pacs.retrieve import ANY
 from pacs.routing.destinations import Sent, Unreachable
 from tests.builders import as_part10, build_ct, build_mr, new_uid
 from tests.conformance.dimse.orthanc import run_orthanc
+from tests.reading import reading_ahead
 
 ORTHANC_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 SAMPLE_DATA = Path(__file__).parents[3] / "sample_data"
@@ -138,6 +139,14 @@ def test_another_archive_gets_everything_exactly_as_stored(source, service):
     assert [
         record.sop_instance_uid for record in records if fetch(service, record) != stored_bytes(source, record)
     ] == []
+
+
+def test_while_one_instance_is_sent_the_next_are_read(source, keep, service):
+    records = keep(*(build_ct() for _ in range(30)))
+    with reading_ahead(source) as (retriever, readers):
+        assert all(sent.is_delivered for sent in WebDestination("CLOUD", service, retriever, LOCAL).send(records))
+    assert len(readers) == 30, "each is read once"
+    assert sum(name.startswith("read-ahead") for name in readers) == 29, "only the first is waited for"
 
 
 def test_what_is_there_already_is_delivered(source, keep, service):

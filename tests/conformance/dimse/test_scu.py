@@ -22,6 +22,7 @@ from tests.conformance.dimse.holding import build_study, destination, serve, sto
 from tests.conformance.dimse.orthanc import run_orthanc
 from tests.conformance.dimse.receivers import data_set_of, run_dcmqrscp, run_receiver
 from tests.conformance.dimse.scu import CT, EXPLICIT, IMPLICIT, VERIFICATION
+from tests.reading import reading_ahead
 from tests.scenarios.process import free_port
 
 SAMPLES = Path(__file__).parents[3] / "sample_data"
@@ -120,6 +121,15 @@ class TestDestination:
         with run_receiver(classes=[CT]) as receiver:
             sent = send(archive, destination(receiver.port), study, other)
         assert [(one.is_delivered, one.is_final) for one in sent] == [(False, True), (True, False)]
+
+    def test_while_one_instance_is_sent_the_next_are_read(self, archive):
+        study = build_study(12)
+        store(archive, *study)
+        with run_receiver() as receiver, reading_ahead(archive) as (retriever, readers):
+            forwarding = scu.DicomDestination(CALLER, destination(receiver.port), retriever, LOCAL)
+            assert all(one.is_delivered for one in forwarding.send(records_of(archive, study)))
+        assert len(readers) == 12, "each is read once"
+        assert sum(name.startswith("read-ahead") for name in readers) == 11, "only the first is waited for"
 
     def test_destination_that_goes_away_is_unreachable_after_what_it_took(self, archive):
         study = build_study(5)

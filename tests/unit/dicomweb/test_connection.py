@@ -16,11 +16,20 @@ async def answer(_scope, receive, send):
     await send({"type": "http.response.body", "body": b""})
 
 
-def talk(*pieces, pause=0.05):
+async def echo(_scope, receive, send):
+    body, is_more = b"", True
+    while is_more:
+        message = await receive()
+        body, is_more = body + message["body"], message["more_body"]
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def talk(*pieces, pause=0.05, app=answer):
     """Send the pieces, a pause after each, and return what is answered until the connection ends or 2 s are over."""
 
     async def run():
-        config = uvicorn.Config(answer, http=GuardedProtocol, log_config=None, lifespan="off", timeout_keep_alive=1)
+        config = uvicorn.Config(app, http=GuardedProtocol, log_config=None, lifespan="off", timeout_keep_alive=1)
         config.load()
         state = uvicorn.server.ServerState()
         loop = asyncio.get_running_loop()
@@ -64,3 +73,25 @@ def test_a_head_without_end_is_refused():
 def test_a_slow_body_that_moves_is_taken():
     head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 8\r\n\r\n"
     assert talk(head, *[b"a"] * 8).startswith(b"HTTP/1.1 204 ")
+
+
+def test_a_body_in_pieces_of_a_byte_comes_as_it_was_sent():
+    body = bytes(range(256)) * 8
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert talk(head + chunks + b"0\r\n\r\n", app=echo).endswith(b"\r\n\r\n" + body)
+
+
+def test_a_body_that_the_application_does_not_take_is_not_read_on():
+    kept = []
+
+    async def stall(scope, receive, send):
+        await asyncio.sleep(0.3)
+        message = await receive()
+        kept.append(len(message["body"]))
+        await answer(scope, receive, send)
+
+    length = 8 * 1024 * 1024
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % length
+    assert talk(head + bytes(length), app=stall).startswith(b"HTTP/1.1 204 ")
+    assert connection.MAX_UNREAD_BYTES < kept[0] <= 2 * connection.MAX_UNREAD_BYTES

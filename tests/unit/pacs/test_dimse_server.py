@@ -2,7 +2,7 @@ import pytest
 from pydicom.uid import UID_dictionary
 from pynetdicom import AllStoragePresentationContexts, build_context
 
-from pacs.dimse.server import is_accepted_class, plan_contexts
+from pacs.dimse.negotiation import is_accepted_class, plan_contexts
 from pacs.imaging.syntaxes import ACCEPTED_ORDER
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

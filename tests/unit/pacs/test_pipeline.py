@@ -1,17 +1,23 @@
 """What becomes of an object: stored, known already, in conflict, or refused."""
 
+import hashlib
+
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12Bit
+from sqlalchemy import select, update
 
 from pacs.access import LOCAL
 from pacs.app import open_archive
 from pacs.config import IngestSettings, Settings, StorageSettings
+from pacs.database.tables import conflict, instance
 from pacs.index import changes, conflicts
-from pacs.ingest.incoming import Expected, Incoming, IncomingSpool
+from pacs.index.rows import digest_of
+from pacs.ingest.incoming import Expected, Incoming, IncomingSpool, encode_file_meta
 from pacs.ingest.outcome import Disposition, Reason
 from pacs.model import CLINICAL_PARTITION, ChangeKind, Cursor, Door, DuplicatePolicy, Level, Origin
 from pacs.query import Query
 from pacs.tags import text_of, values_of
-from tests.builders import as_part10, build_ct
+from tests.builders import as_dataset_bytes, as_part10, build_ct
 
 ORIGIN = Origin(Door.IMPORT)
 
@@ -80,6 +86,60 @@ def test_same_data_set_behind_another_file_meta_is_the_same_object(parts):
     store(parts.archive, data)
     other = b"II*\0".ljust(128, b"\0") + data[128:]
     assert store(parts.archive, other).disposition is Disposition.DUPLICATE
+
+
+def as_c_stored(dataset):
+    meta = encode_file_meta(dataset.SOPClassUID, dataset.SOPInstanceUID, ExplicitVRLittleEndian)
+    return meta + as_dataset_bytes(dataset)
+
+
+@pytest.mark.parametrize(("first", "second"), [(as_c_stored, as_part10), (as_part10, as_c_stored)])
+def test_data_set_by_c_store_and_in_a_file_is_the_same_object(parts, first, second):
+    dataset = build_ct()
+    assert first(dataset) != second(dataset)
+    store(parts.archive, first(dataset))
+    assert store(parts.archive, second(dataset)).disposition is Disposition.DUPLICATE
+    assert all_blobs(parts) == [first(dataset)]
+
+
+def test_file_meta_that_is_a_part_of_every_digest_kept_is_what_it_always_was():
+    meta = encode_file_meta("1.2.3", "1.2.4", ExplicitVRLittleEndian)
+    assert hashlib.sha256(meta).hexdigest() == "dc5817859fd27e562b02373105dc8bf7c43cb148c5eb6d9200d709d9f13159ff"
+
+
+def test_same_bytes_in_another_transfer_syntax_are_another_object(parts):
+    dataset = build_ct()
+    store(parts.archive, as_part10(dataset, JPEGBaseline8Bit))
+    assert store(parts.archive, as_part10(dataset, JPEGExtended12Bit)).disposition is Disposition.CONFLICT
+
+
+@pytest.mark.parametrize("resent", [as_part10, as_c_stored])
+@pytest.mark.parametrize("policy", DuplicatePolicy)
+def test_data_sets_stored_before_decision_29_are_known_again(parts, policy, resent):
+    origin = Origin(Door.DIMSE, duplicate_policy=policy)
+    first = build_ct(StudyDescription="First")
+    store(parts.archive, as_part10(first))
+    use_former_digest(parts, instance, as_dataset_bytes(first))
+    second = build_ct(SOPInstanceUID=first.SOPInstanceUID, StudyDescription="Second")
+    store(parts.archive, as_part10(second), Origin(Door.DIMSE))
+    use_former_digest(parts, conflict, as_dataset_bytes(second))
+    before = kinds(parts)
+    assert store(parts.archive, resent(first), origin).disposition is Disposition.DUPLICATE
+    if policy is DuplicatePolicy.KEEP_FIRST:
+        assert store(parts.archive, resent(second), origin).disposition is Disposition.CONFLICT
+    assert kinds(parts) == before
+    assert len(open_conflicts(parts)) == 1
+
+
+def use_former_digest(parts, table, dataset_bytes):
+    """Make the one row of a table as it was made before decision 29."""
+    digest = hashlib.sha256(dataset_bytes).digest()
+    values = {"dataset_digest": digest}
+    if table is conflict:
+        with parts.database.read() as connection:
+            (uid,) = connection.execute(select(conflict.c.sop_instance_uid)).scalars()
+        values["distinction"] = digest_of(uid, digest.hex())
+    parts.database.write(lambda connection: connection.execute(update(table).values(values)))
 
 
 def test_resend_heals_an_instance_whose_blob_was_lost(parts):

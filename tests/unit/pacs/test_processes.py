@@ -13,7 +13,7 @@ processes._GRACE_MARGIN_SECONDS = 0.0
 def say(what):
     os.write(1, f"{what}\\n".encode())
 
-def wait_for_the_end(pipe):
+def wait_for_the_end(place, pipe):
     say("begun")
     while os.read(pipe, 1):
         pass
@@ -70,24 +70,25 @@ with Companions(0, wait_for_the_end, 5.0) as companions:
 
 def test_one_that_breaks_off_is_started_again_later_and_later():
     script = """
-def break_off(pipe):
+processes.FIRST_PAUSE_SECONDS, processes.LONGEST_PAUSE_SECONDS = 0.05, 0.4  # which none lives for, however busy it is
+def break_off(place, pipe):
     say("begun")
     raise LookupError("what broke it")
 with Companions(1, break_off, 5.0) as companions:
     companions.start()
-    time.sleep(1)
+    time.sleep(3)
 """
     code, said, log = run(script)
     assert code == 0
     assert len(said) > 4
     pauses = [line.rsplit(" in ", 1)[1] for line in log.splitlines() if "before its time" in line]
-    assert pauses[:5] == ["0.01 s", "0.02 s", "0.04 s", "0.08 s", "0.08 s"]
+    assert pauses[:5] == ["0.05 s", "0.1 s", "0.2 s", "0.4 s", "0.4 s"]
     assert "what broke it" in log
 
 
 def test_one_that_does_not_stop_is_killed_when_its_time_is_over():
     script = """
-def hang(pipe):
+def hang(place, pipe):
     say("begun")
     time.sleep(600)
 with Companions(1, hang, 0.1) as companions:

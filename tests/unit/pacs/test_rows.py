@@ -102,3 +102,19 @@ def test_json_holds_what_json_cannot() -> None:
     assert orjson.loads(dump({"a": ["\ud800x", 2**70, float("nan"), True, None, 1.5, (1,)]})) == {
         "a": ["?x", str(2**70), None, True, None, 1.5, [1]]
     }
+
+
+@pytest.mark.parametrize("length", [1, 5_000])
+def test_what_is_remembered_of_a_series_is_what_its_attributes_say(length: int) -> None:
+    """The longer ones are too long to be remembered."""
+    values = {"StudyDescription": "x" * length, "AdditionalPatientHistory": "y" * 2 * length, "StudyDate": "2024.01.02"}
+    first = prepare(build(**values))
+    first.study["study_date"] = first.series["modality"] = "spoilt"
+    again = prepare(build(**values, Modality="ct", SeriesNumber="7"))
+    assert (again.study["study_date"], again.study["study_description"]) == ("20240102", "x" * min(length, 256))
+    assert (again.series["modality"], again.series["series_number"]) == ("CT", 7)
+    other = prepare(build("issuer", **values | {"StudyDate": "20240103"}, Modality="MR"))
+    assert (other.study["study_date"], other.study["issuer_of_patient_id"]) == ("20240103", "issuer")
+    assert (other.series["modality"], other.series["series_number"]) == ("MR", None)
+    assert prepare(build(**values)).study["issuer_of_patient_id"] is None
+    assert prepare(build(**values)).series["modality"] is None

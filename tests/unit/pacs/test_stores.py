@@ -13,6 +13,7 @@ from pacs.maintenance.verification import verify_copies
 from pacs.model import CLINICAL_PARTITION, Door
 from pacs.query import Level, Query
 from pacs.retrieve import ANY
+from storage.bodies import Bodies
 from storage.s3 import S3Store
 from storage.signed import SignedRequests
 from tests.builders import as_part10, build_ct
@@ -34,13 +35,18 @@ def settings(tmp_path, minio_server):
 def requests(monkeypatch):
     """The methods of the requests that were sent for objects."""
     sent = []
-    send = SignedRequests._send
+    send, get = SignedRequests._send, Bodies.get
 
     def note(self, method, *rest, **named):
         sent.append(method)
         return send(self, method, *rest, **named)
 
+    def note_get(self, *rest):
+        sent.append("GET")
+        return get(self, *rest)
+
     monkeypatch.setattr(SignedRequests, "_send", note)
+    monkeypatch.setattr(Bodies, "get", note_get)
     monkeypatch.setattr(S3Store, "stat", lambda *_: pytest.fail("nobody needs to ask for a size"))
     return sent
 

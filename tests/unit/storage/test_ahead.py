@@ -117,6 +117,16 @@ def test_what_is_near_or_large_is_left_to_the_reader(store):
     assert {key for key, _ in store.reads} == {"blob/0", "blob/3"}
 
 
+def test_what_is_near_is_looked_for_once(store):
+    asked = []
+    ahead = ReadAhead(store, is_near=lambda key: not asked.append(key))
+    reader = ahead.over(EXTENTS)
+    for number in range(40):
+        reader.read_range(f"blob/{number}", 0, 1000)
+    ahead.close()
+    assert asked == [extent.key for extent in EXTENTS[1:]]
+
+
 def test_a_blob_that_is_missing_is_missed_when_its_turn_comes(store, shared):
     store.remove("blob/1")
     reader = shared.over(EXTENTS)

@@ -42,6 +42,8 @@ def test_digest_and_chunks_may_begin_in_the_middle(spool):
     spool.write(DATA)
     assert spool.digest() == hashlib.sha256(DATA).hexdigest()
     assert spool.digest(132) == hashlib.sha256(DATA[132:]).hexdigest()
+    assert spool.digest(132, prefix=b"before") == hashlib.sha256(b"before" + DATA[132:]).hexdigest()
+    assert spool.digest(132) == hashlib.sha256(DATA[132:]).hexdigest()
     assert b"".join(spool.iter_chunks(132)) == DATA[132:]
 
 
@@ -207,6 +209,30 @@ def test_many_threads_sweep_and_spool_at_once(tmp_path):
     finally:
         stop.set()
         sweeper.join()
+
+
+def test_what_was_written_half_is_overwritten_by_the_next_attempt(tmp_path, monkeypatch):
+    really_write, tries = os.pwrite, []
+
+    def fail_first(descriptor, data, offset):
+        tries.append(offset)
+        if len(tries) == 1:
+            return really_write(descriptor, data[:3], offset)
+        if len(tries) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return really_write(descriptor, data[:7], offset)
+
+    with Spool(tmp_path, memory_limit_bytes=0, is_digested=True) as spool:
+        spool.write(b"first")
+        monkeypatch.setattr(os, "pwrite", fail_first)
+        with pytest.raises(StorageFull):
+            spool.write(b"lost bytes")
+        assert spool.size_bytes == 5
+        spool.write(DATA)
+        assert spool.read_range(0, len(DATA) + 10) == b"first" + DATA
+        assert spool.digest() == hashlib.sha256(b"first" + DATA).hexdigest()
+        assert spool.sync_to_file().read_bytes() == b"first" + DATA
+    assert tries[:4] == [5, 8, 5, 12]
 
 
 def test_short_reads_are_continued(tmp_path, monkeypatch):
