@@ -35,6 +35,7 @@ pytestmark = [
 ]
 
 KILLS = 4
+SECONDS = 60
 
 SETTINGS = """
 [commitment]
@@ -74,7 +75,7 @@ class Staff:
             try:
                 act(archive)
             except Exception:  # noqa: BLE001 - the archive is gone, in whatever words a library says so
-                archive.process.wait(10)
+                archive.process.wait(SECONDS)
 
     def reject(self, archive):
         images = [build_ct(StudyInstanceUID=self.study, PatientID="REJECTED") for _ in range(2)]
@@ -82,13 +83,14 @@ class Staff:
         assert push(archive, *images, note) == [0, 0, 0]
         self.rejected |= {image.SOPInstanceUID for image in images}
         order = {"sop_instance_uid": images[0].SOPInstanceUID}
-        answer = httpx.post(f"{archive.url}/withheld/restore", json=order)
+        answer = httpx.post(f"{archive.url}/withheld/restore", json=order, timeout=SECONDS)
         assert answer.status_code == httpx.codes.OK, answer.text
         self.restored.add(images[0].SOPInstanceUID)
 
     def correct(self, archive):
         body = {"kind": "correct-study", "study_instance_uid": self.study, "reason": "A test"}
-        answer = httpx.post(f"{archive.url}/corrections", json=body | {"values": {"AccessionNumber": new_uid()[:16]}})
+        body["values"] = {"AccessionNumber": new_uid()[:16]}
+        answer = httpx.post(f"{archive.url}/corrections", json=body, timeout=SECONDS)
         if answer.status_code == httpx.codes.CREATED:
             self.corrected.append(answer.json()["id"])
 

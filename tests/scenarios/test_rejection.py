@@ -1,6 +1,7 @@
 """A technician rejects images (IHE IOCM): what every door shows then, and who is told (RULES: title by door)."""
 
 import queue
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ import httpx
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
+from pynetdicom.pdu import P_DATA_TF
 
 from tests.builders import build_ct, new_uid
 from tests.conformance.dimse.scu import established
@@ -161,10 +163,15 @@ def qido(archive, study) -> set[str]:
 def commit(archive, *datasets) -> dict[str, int]:
     """Return what storage commitment says, by SOP Instance UID: 0 or a Failure Reason."""
     reports: queue.Queue[Dataset] = queue.Queue()
+    answered = threading.Event()
 
     def take(event):
         reports.put(event.event_information)
         return 0x0000, None
+
+    def note(event):
+        if not reports.empty() and isinstance(event.pdu, P_DATA_TF):
+            answered.set()
 
     request = Dataset()
     request.TransactionUID = new_uid()
@@ -174,10 +181,12 @@ def commit(archive, *datasets) -> dict[str, int]:
         item.ReferencedSOPClassUID = dataset.SOPClassUID
         item.ReferencedSOPInstanceUID = dataset.SOPInstanceUID
         request.ReferencedSOPSequence.append(item)
-    with associate(archive, COMMITMENT, handlers=[(evt.EVT_N_EVENT_REPORT, take)]) as association:
+    handlers = [(evt.EVT_N_EVENT_REPORT, take), (evt.EVT_PDU_SENT, note)]
+    with associate(archive, COMMITMENT, handlers=handlers) as association:
         status, _ = association.send_n_action(request, 1, COMMITMENT, COMMITMENT_INSTANCE)
         assert status.Status == 0x0000
-        told = reports.get(timeout=SECONDS)
+        assert answered.wait(SECONDS)  # a release before the answer is sent would break the protocol
+    told = reports.get()
     items = [*told.get("ReferencedSOPSequence", []), *told.get("FailedSOPSequence", [])]
     return {item.ReferencedSOPInstanceUID: item.get("FailureReason", 0) for item in items}
 

@@ -66,7 +66,8 @@ def test_an_empty_log_has_an_end_to_read_on_from(root, store):
 @pytest.mark.parametrize("limit", [1, 3, 7])
 def test_pages_put_together_are_the_whole_log_in_the_order_of_storing(root, store, limit):
     images = build_series(7)
-    store(*images)
+    for image in images:  # of one request, several are stored at once
+        store(image)
     seen, after = [], None
     while True:
         page = read(root, limit=limit, **({"after": after} if after else {}))

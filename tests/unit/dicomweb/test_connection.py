@@ -52,7 +52,7 @@ def talk(*pieces, pause=0.05, app=answer):
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch):
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
-    monkeypatch.setattr(connection, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "BODY_SECONDS", 1)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_head_without_end_is_refused():
 
 def test_a_slow_body_that_moves_is_taken():
     head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 8\r\n\r\n"
-    assert talk(head, *[b"a"] * 8).startswith(b"HTTP/1.1 204 ")
+    assert talk(head, *[b"a"] * 8, pause=0.15).startswith(b"HTTP/1.1 204 ")
 
 
 def test_a_body_in_pieces_of_a_byte_comes_as_it_was_sent():
