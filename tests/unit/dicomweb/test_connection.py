@@ -67,7 +67,9 @@ def test_a_head_that_comes_byte_by_byte_is_cut_off():
 
 
 def test_a_head_without_end_is_refused():
-    assert talk(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 60_000).startswith(b"HTTP/1.1 400 ")
+    # Not much longer than it may be: what is never read would reset the connection, and the answer might be lost.
+    lines = b"a: b\r\n" * (connection.MAX_HEAD_BYTES // 6 + 1)
+    assert talk(b"GET / HTTP/1.1\r\n" + lines).startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_slow_body_that_moves_is_taken():
