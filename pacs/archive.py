@@ -8,15 +8,14 @@ from pacs.correction import Corrector
 from pacs.ingest.coercion import OutboundCoercion
 from pacs.ingest.pipeline import Ingestor
 from pacs.ingest.withholding import Withholder
-from pacs.retrieve import Renderer, Retriever, SeriesMetadata, Thumbnails
+from pacs.reading import Reading
 from pacs.routing.keeper import QueueKeeper
-from pacs.search import Searcher
 from pacs.workitems import UnifiedWorklist
 from pacs.worklist import PerformedSteps, Worklist
 
 
-@dataclass(frozen=True, slots=True)
-class Archive:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive(Reading):
     """The services of one archive: one partition, one store."""
 
     ingest: Ingestor
@@ -24,11 +23,6 @@ class Archive:
     coercion: OutboundCoercion
     withhold: Withholder
     commit: Committer
-    search: Searcher
-    retrieve: Retriever
-    render: Renderer
-    thumbnails: Thumbnails
-    series_metadata: SeriesMetadata
     worklist: Worklist
     performed_steps: PerformedSteps
     workitems: UnifiedWorklist

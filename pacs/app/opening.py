@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, text
 
+from pacs.app.reading import build_reading
 from pacs.app.stores import Stores, make_folder, open_stores
 from pacs.archive import Archive
 from pacs.changes import ChangeFeed
@@ -33,11 +34,9 @@ from pacs.maintenance.conflicts import Comparer
 from pacs.maintenance.recompression import Recompressor
 from pacs.maintenance.verification import find_problem
 from pacs.model import CLINICAL_PARTITION, Attributes, Door, DuplicatePolicy, Location, Origin
-from pacs.retrieve import Renderer, Retriever, SeriesMetadata, Thumbnails
 from pacs.retrieve.cache import FolderFrameCache
 from pacs.routing import forward
 from pacs.routing.keeper import QueueKeeper
-from pacs.search import Searcher
 from pacs.workitems import UnifiedWorklist
 from pacs.worklist import PerformedSteps, Worklist
 from storage.base import BlobStore
@@ -143,7 +142,7 @@ def _build_archive(
     store, spool_directory = stores.store, stores.spool_directory
     character_set = settings.ingest.character_set
     copies = CopyReader(store, CLINICAL_PARTITION, spool_directory, character_set, coercion)
-    retriever = Retriever(
+    reading = build_reading(
         database,
         store,
         CLINICAL_PARTITION,
@@ -153,8 +152,12 @@ def _build_archive(
         cache=FolderFrameCache(settings.data_dir / "cache", settings.imaging.cache_bytes),
         read_ahead=stores.read_ahead,
     )
-    renderer = Renderer(retriever, spool_directory)
     return Archive(
+        search=reading.search,
+        retrieve=reading.retrieve,
+        render=reading.render,
+        thumbnails=reading.thumbnails,
+        series_metadata=reading.series_metadata,
         ingest=Ingestor(
             database,
             store,
@@ -174,11 +177,6 @@ def _build_archive(
             wait_seconds=settings.commitment.wait_seconds,
             resend=_resend,
         ),
-        search=Searcher(database, CLINICAL_PARTITION),
-        retrieve=retriever,
-        render=renderer,
-        thumbnails=Thumbnails(database, retriever, renderer),
-        series_metadata=SeriesMetadata(database, CLINICAL_PARTITION),
         worklist=Worklist(database, CLINICAL_PARTITION, lists_in_progress=settings.worklist.lists_in_progress),
         performed_steps=PerformedSteps(
             database,
