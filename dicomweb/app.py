@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from secrets import token_bytes
 
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -90,7 +91,7 @@ def create_app(
         public_url=public_url,
         origin=origin or Origin(Door.STOW),
         may_delete=may_delete,
-        **({"boundary_key": boundary_key} if boundary_key else {}),
+        boundary_key=boundary_key or token_bytes(32),
     )
     app = FastAPI(
         title="PACS",

@@ -39,8 +39,8 @@ class Context:
     origin: Origin = Origin(Door.STOW)  # noqa: RUF009 - frozen
     boundary_key: bytes = field(default_factory=lambda: token_bytes(32), repr=False)
     may_delete: bool = False
-    pictures: FrameCache = field(default_factory=lambda: MemoryFrameCache(PICTURES_BYTES), init=False, repr=False)
-    rendering: OwnThreads = field(default_factory=lambda: OwnThreads(RENDERING_THREADS), init=False)
+    pictures: FrameCache = field(default_factory=lambda: MemoryFrameCache(PICTURES_BYTES), repr=False)
+    rendering: OwnThreads = field(default_factory=lambda: OwnThreads(RENDERING_THREADS))
 
     def principal(self, _connection: HTTPConnection) -> Principal:
         """Return on whose behalf a request acts: there is no login yet, so that all who come in are one."""

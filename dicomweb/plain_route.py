@@ -47,9 +47,9 @@ class PlainFirst:
     All of them find the threads of ``scope[THREADS]``.
     """
 
-    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
+    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute], threads: OwnThreads | None = None) -> None:
         self._app = app
-        self._threads = OwnThreads(REQUEST_THREADS)
+        self._threads = threads or OwnThreads(REQUEST_THREADS)
         self._plain = [
             (route.path_regex, route.get_route_handler())
             for route in routes
