@@ -23,6 +23,8 @@ _SHORT_BYTES = 16 * 1024
 
 IS_HEAD = "dicomweb.is_head"
 
+_TEXTS = (JSON, DICOM_JSON, DICOM_XML, "text/html", "text/css")
+
 
 class HeadAsGet:
     """Answers HEAD as GET without the body; ``scope[IS_HEAD]`` lets an endpoint spare itself making one."""
@@ -62,7 +64,7 @@ class NoSniffing:
 
 
 class CompressJson:
-    """Sends JSON and XML compressed to whoever takes that: metadata shrinks to a tenth, pixels never pass through here.
+    """Sends JSON, XML and pages compressed to whoever takes that: metadata shrinks to a tenth, pixels never pass here.
 
     It compresses as the answer is made and holds one window back. An answer that says what it varies with by
     Accept-Encoding, or how it is encoded, has decided for itself.
@@ -166,9 +168,9 @@ def compress(body: bytes, coding: str) -> bytes:
 
 
 def _is_text(content_type: str) -> bool:
-    """Whether the body is JSON, or XML in parts or alone."""
+    """Whether the body is JSON, or XML in parts or alone, or what pages are made of."""
     parsed = parse_media_type(content_type)
-    return parsed is not None and parsed.content in (JSON, DICOM_JSON, DICOM_XML)
+    return parsed is not None and parsed.content in _TEXTS
 
 
 class Unrouted:
