@@ -108,6 +108,10 @@ class OutOfResources(Unavailable):
     """The archive has no room left; make room and try again."""
 
 
+class NotInstalled(Unavailable):
+    """Packages that are needed here are not installed; the administrator adds them: pip install 'pacs[research]'."""
+
+
 class InvalidSetting(PacsError):
     """A setting is wrong."""
 

@@ -1,0 +1,1 @@
+"""The research database: projects, cohorts, releases, and what is taken from them."""
