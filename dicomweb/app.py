@@ -16,7 +16,6 @@ from dicomweb import (
     corrections,
     delete,
     errors,
-    pages,
     qido,
     queue,
     rendered,
@@ -111,7 +110,6 @@ def create_app(
     unrouted = Unrouted([route for router in services for route in router.routes])
     app.router.routes.append(Route(context.root + "/{rest:path}", unrouted, include_in_schema=False))
     app.router.routes.append(WebSocketRoute("/{rest:path}", workitem_events.refuse))
-    app.router.routes.append(pages.static_route())
     _surround(app, [route for router in routers for route in router.routes], cors_origins)
     if viewer is not None:
         app.mount("/", viewer, name="viewer")
