@@ -27,10 +27,12 @@ from dicomweb import (
     workitems,
     worklist,
 )
+from dicomweb.auth import Doorkeeper, Recognised
 from dicomweb.capabilities import AnswerOptions, methods_of
 from dicomweb.changes import Waiters
 from dicomweb.context import Context
 from dicomweb.middleware import CompressJson, HeadAsGet, NoSniffing, Unrouted
+from dicomweb.pages import Pages, build_style_router
 from dicomweb.plain_route import PlainFirst
 from pacs.archive import Archive
 from pacs.model import Door, Origin
@@ -74,6 +76,8 @@ def create_app(
     boundary_key: bytes = b"",
     public_url: str = "",
     may_delete: bool = False,
+    is_local: bool = False,
+    form_key: bytes = b"",
     waiters: Waiters | None = None,
 ) -> FastAPI:
     """Return an application that serves ``archive``; it can be called more than once in a process.
@@ -82,16 +86,17 @@ def create_app(
     has. ``origin`` is what the settings say of objects that come in by STOW-RS. ``boundary_key`` must be the same in
     all processes that answer for this archive; without one, each application makes its own. ``public_url`` is scheme,
     host and port by which clients reach this server, for the addresses in its answers; without it, the client's Host is
-    believed. ``may_delete``: whoever comes in may delete. ``waiters`` hold the requests that wait for changes, for the
-    caller to let go when the server stops.
+    believed. ``may_delete``: whoever comes in may delete. ``is_local``: only this machine reaches the
+    server, and whoever comes in may do everything else. ``form_key`` is to the forms of pages what ``boundary_key`` is
+    to multipart. ``waiters`` hold the requests that wait for changes, for the caller to let go when the server stops.
     """
     context = Context(
         archive,
         root=root.rstrip("/"),
         public_url=public_url,
         origin=origin or Origin(Door.STOW),
-        may_delete=may_delete,
         boundary_key=boundary_key or token_bytes(32),
+        pages=Pages(form_key or token_bytes(32), is_secure=public_url.startswith("https:")),
     )
     app = FastAPI(
         title="PACS",
@@ -110,7 +115,8 @@ def create_app(
     unrouted = Unrouted([route for router in services for route in router.routes])
     app.router.routes.append(Route(context.root + "/{rest:path}", unrouted, include_in_schema=False))
     app.router.routes.append(WebSocketRoute("/{rest:path}", workitem_events.refuse))
-    _surround(app, [route for router in routers for route in router.routes], cors_origins)
+    routes = [route for router in routers for route in router.routes]
+    _surround(app, routes, cors_origins, Doorkeeper(is_local=is_local, may_delete=may_delete))
     if viewer is not None:
         app.mount("/", viewer, name="viewer")
     return app
@@ -132,12 +138,14 @@ def _build_besides(
         *(beside.build_router(context) for beside in (worklist, corrections, withheld, queue)),
         changes.build_router(context, waiters),
         admin.build_router(is_ready),
+        build_style_router(),
     ]
 
 
-def _surround(app: FastAPI, routes: Sequence[BaseRoute], cors_origins: Sequence[str]) -> None:
+def _surround(app: FastAPI, routes: Sequence[BaseRoute], cors_origins: Sequence[str], doorkeeper: Doorkeeper) -> None:
     """Put around the application what every request passes; what is added last is the outermost."""
     app.add_middleware(PlainFirst, routes=routes)
+    app.add_middleware(Recognised, doorkeeper=doorkeeper)
     app.add_middleware(CompressJson)
     app.add_middleware(HeadAsGet)
     app.add_middleware(NoSniffing)

@@ -5,18 +5,17 @@ from secrets import token_bytes
 
 from starlette.requests import HTTPConnection, Request
 
+from dicomweb.auth import principal_of
 from dicomweb.media_types import MediaRange, parse_accept, parse_accept_parameter
+from dicomweb.pages import Pages
 from dicomweb.threads import RENDERING_THREADS, OwnThreads
-from pacs.access import Permission, Principal
+from pacs.access import Principal
 from pacs.archive import Archive
 from pacs.model import Door, Origin
 from pacs.retrieve.cache import FrameCache, MemoryFrameCache
 
 PICTURES_BYTES = 32 * 1024 * 1024
 """Rendered pictures that a process keeps in memory: some 800 of CT slices, for whoever pages back and forth."""
-
-_ANYBODY = Principal("http")
-_WITH_DELETE = Principal("http", frozenset({Permission.DELETE}))
 
 _BASE_URL = "dicomweb.base_url"
 
@@ -29,7 +28,7 @@ class Context:
 
     ``origin`` carries what the settings say of objects that come in by STOW-RS; ``boundary_key`` is the secret that
     multipart boundaries are derived with, the same in every process that answers for this archive. ``public_url`` is
-    where this server is for its clients; without it, they are believed. ``may_delete``: whoever comes in may delete.
+    where this server is for its clients; without it, they are believed. ``pages`` renders what people look at.
     Pictures are made in the threads of ``rendering``, and kept in ``pictures`` by their entity tag.
     """
 
@@ -38,13 +37,13 @@ class Context:
     public_url: str = ""
     origin: Origin = Origin(Door.STOW)  # noqa: RUF009 - frozen
     boundary_key: bytes = field(default_factory=lambda: token_bytes(32), repr=False)
-    may_delete: bool = False
     pictures: FrameCache = field(default_factory=lambda: MemoryFrameCache(PICTURES_BYTES), repr=False)
     rendering: OwnThreads = field(default_factory=lambda: OwnThreads(RENDERING_THREADS))
+    pages: Pages = field(default_factory=lambda: Pages(token_bytes(32)), repr=False)
 
-    def principal(self, _connection: HTTPConnection) -> Principal:
-        """Return on whose behalf a request acts: there is no login yet, so that all who come in are one."""
-        return _WITH_DELETE if self.may_delete else _ANYBODY
+    def principal(self, connection: HTTPConnection) -> Principal:
+        """Return on whose behalf a request acts."""
+        return principal_of(connection)
 
     def base_url(self, request: Request) -> str:
         """Return the absolute address of this service as the request reached it, without a slash at its end."""

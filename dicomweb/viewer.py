@@ -17,7 +17,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Unknown addresses below these belong to the archive's services: there the viewer's page would be a wrong answer.
-_RESERVED = frozenset({"dicom-web", "docs", "redoc", "openapi.json", "healthz", "readyz", "metrics", "wado"})
+_RESERVED = frozenset(
+    {"dicom-web", "docs", "redoc", "openapi.json", "healthz", "readyz", "metrics", "wado", "login", "logout", "style"}
+)
 _REVALIDATE = "no-cache"
 _FOREVER = "public, max-age=31536000, immutable"
 # webpack puts a digest of the content into the name: app.bundle.0f6159c501addfe9.js, 5130ccb17e3f3f5b.wasm.

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from email.utils import formatdate
 from time import time
 from types import FrameType
+from urllib.parse import urlsplit
 
 import uvicorn
 from uvicorn.server import ServerState
 
 from dicomweb.app import create_app
+from dicomweb.auth import is_loopback
 from dicomweb.changes import Waiters
 from dicomweb.connection import MAX_MESSAGE_BYTES, GuardedProtocol, GuardedWebSocket
 from dicomweb.viewer import create_viewer
@@ -45,6 +47,8 @@ def build_http(
         boundary_key=secrets.get_or_make(parts.database, "multipart-boundary"),
         public_url=settings.http.public_url,
         may_delete=settings.http.may_delete,
+        is_local=_is_local(settings),
+        form_key=secrets.get_or_make(parts.database, "form"),
         waiters=waiters,
     )
     config = uvicorn.Config(
@@ -68,6 +72,12 @@ def build_http(
         waiters.end()
 
     return _HttpServer(config, on_ready, end, pipe)
+
+
+def _is_local(settings: Settings) -> bool:
+    """Whether only this machine reaches HTTP, and nobody is told of another way to it."""
+    public_host = urlsplit(settings.http.public_url).hostname
+    return is_loopback(settings.http.host) and (public_host is None or is_loopback(public_host))
 
 
 class _HttpServer(uvicorn.Server):
