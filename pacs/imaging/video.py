@@ -10,17 +10,16 @@ import math
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from PIL import Image
 
 from pacs.errors import CorruptPixelData, NotAcceptable
+from pacs.imaging.limited import Limits, running
 
 TIMEOUT_SECONDS = 300.0
 STILL_TIMEOUT_SECONDS = 30.0
@@ -39,16 +38,6 @@ VIDEO_SYNTAXES = frozenset(
 )
 """PS3.5 A.4.5 to A.4.14, also in fragments: one stream, which is no image that a codec for frames decodes."""
 
-# The limits are set by the process itself, before it becomes ffmpeg: between fork and exec of ours nothing may run.
-# Python ignores what outgrowing a file is told by, and an ignored signal would stay ignored.
-_LIMITED = (
-    "import os, resource, signal, sys\n"
-    "for number in (signal.SIGXFSZ, signal.SIGPIPE):\n"
-    "    signal.signal(number, signal.SIG_DFL)\n"
-    "for name, limit in zip(('CORE', 'AS', 'FSIZE', 'CPU'), map(int, sys.argv[1:5])):\n"
-    "    resource.setrlimit(getattr(resource, 'RLIMIT_' + name), (limit, limit))\n"
-    "os.execv(sys.argv[5], sys.argv[5:])\n"
-)
 _QUIET = ("-nostdin", "-hide_banner", "-loglevel", "quiet", "-y", "-threads", "2")
 _PAD = "pad=ceil(iw/2)*2:ceil(ih/2)*2"
 _COLOURS = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv")
@@ -132,7 +121,7 @@ def iter_stills(stream: BinaryIO, transfer_syntax_uid: str, indexes: Sequence[in
         *("-map", "0:v:0", "-vf", rf"select=between(n\,{first}\,{last})", "-vsync", "0"),
         *("-frames:v", str(last - first + 1), "-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "pipe:1"),
     )
-    limit = STILL_TIMEOUT_SECONDS if first == last else None
+    limit = STILL_TIMEOUT_SECONDS if first == last else TIMEOUT_SECONDS
     with _running(find_ffmpeg(), arguments, (stream,), stdout=subprocess.PIPE, timeout_seconds=limit) as process:
         assert process.stdout is not None
         for index in range(first, last + 1):
@@ -141,7 +130,6 @@ def iter_stills(stream: BinaryIO, transfer_syntax_uid: str, indexes: Sequence[in
                 yield image
 
 
-@contextmanager
 def _running(
     program: str,
     arguments: Sequence[str],
@@ -149,33 +137,11 @@ def _running(
     *,
     stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.DEVNULL,
-    timeout_seconds: float | None = None,
-) -> Iterator["subprocess.Popen[bytes]"]:
+    timeout_seconds: float = 0.0,
+) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     """Give a running ffmpeg that is ended with the block, or when it takes too long."""
-    seconds = timeout_seconds or TIMEOUT_SECONDS
-    limits = ("0", str(MEMORY_BYTES), str(MAX_FILE_BYTES), str(math.ceil(seconds)))
-    process = subprocess.Popen(  # noqa: S603 - no word of it is anybody else's
-        [sys.executable, "-I", "-S", "-c", _LIMITED, *limits, program, *_QUIET, *arguments],
-        stdin=stdin,
-        stdout=stdout,
-        stderr=subprocess.DEVNULL,
-        env={"PATH": os.defpath},
-        pass_fds=[file.fileno() for file in files],
-        start_new_session=True,
-    )
-    timer = threading.Timer(seconds, process.kill)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield process
-    finally:
-        timer.cancel()
-        process.kill()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
-        process.wait()
+    limits = Limits(MEMORY_BYTES, MAX_FILE_BYTES, timeout_seconds or TIMEOUT_SECONDS)
+    return running([program, *_QUIET, *arguments], limits, files=files, stdin=stdin, stdout=stdout)
 
 
 def _finish(process: "subprocess.Popen[bytes]", target: BinaryIO) -> None:
