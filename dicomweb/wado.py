@@ -17,7 +17,6 @@ from starlette.responses import Response
 
 from dicomweb import caching, media_types, metadata, multipart
 from dicomweb.addresses import FRAMES, INSTANCE, SERIES, STUDY, check_uids, parse_frame_list, path_of
-from dicomweb.archive_zip import File, name_of, write_zip
 from dicomweb.caching import Entity, describer, is_known
 from dicomweb.capabilities import offers
 from dicomweb.context import Context, accepted
@@ -29,6 +28,7 @@ from dicomweb.plain_route import PlainRoute
 from dicomweb.sending import as_part, not_modified, send, send_multipart, send_single, started
 from pacs.access import Principal
 from pacs.errors import NotAcceptable
+from pacs.imaging.archive_zip import File, name_of, write_zip
 from pacs.imaging.dicomdir import Directory
 from pacs.imaging.syntaxes import lookup
 from pacs.model import InstanceRecord

@@ -1,4 +1,4 @@
-"""A DICOMDIR (PS3.3 F) for files that leave together: one study, its series, and a record for every instance.
+"""A DICOMDIR (PS3.3 F) for files that leave together: patients, studies, series, and a record for every instance.
 
 It is made while the files are sent: of each instance only what its record says is kept, a few hundred bytes.
 """
@@ -66,18 +66,27 @@ class _Record:
 
 
 class Directory:
-    """The records of one study's files, in the order they are added: all of a series one after the other."""
+    """The records of files in the order they are added: all of a series one after the other, and all of a study.
+
+    A study is one patient's, who is known by the ID that the first file of the study has; the same ID is the same one.
+    """
 
     def __init__(self) -> None:
-        self._patient: _Record | None = None
+        self._patients: dict[str, _Record] = {}
         self._study = _Record(b"")
+        self._study_instance_uid: str | None = None
         self._series_instance_uid = ""
 
     def add(self, name: str, header: Attributes, transfer_syntax_uid: str) -> None:
         """Add a file by its name, whose parts stand between slashes, and the header of the instance in it."""
-        if self._patient is None:
+        study_instance_uid = text_of(header, "StudyInstanceUID")
+        if study_instance_uid != self._study_instance_uid:
+            self._study_instance_uid = study_instance_uid
             self._study = _Record(_encode_record("STUDY", header, _STUDY))
-            self._patient = _Record(_encode_record("PATIENT", header, _PATIENT), [self._study])
+            patient_id = text_of(header, "PatientID")
+            if patient_id not in self._patients:
+                self._patients[patient_id] = _Record(_encode_record("PATIENT", header, _PATIENT))
+            self._patients[patient_id].lower.append(self._study)
         series_instance_uid = text_of(header, "SeriesInstanceUID")
         if not self._study.lower or series_instance_uid != self._series_instance_uid:
             self._series_instance_uid = series_instance_uid
@@ -89,7 +98,7 @@ class Directory:
 
     def encode(self) -> bytes:
         """Return the whole file; every offset counts from its start (PS3.3 F.3.2.2)."""
-        roots = [self._patient] if self._patient is not None else []
+        roots = list(self._patients.values())
         records = list(_walk(roots))
         digest = hashlib.blake2b(b"".join(record.content for record in records), digest_size=16).digest()
         uid = f"2.25.{int.from_bytes(digest, 'big')}"
@@ -98,9 +107,9 @@ class Directory:
         for record in records:
             record.offset = end
             end += record.length_bytes
-        root = roots[0].offset if roots else 0
+        first, last = (roots[0].offset, roots[-1].offset) if roots else (0, 0)
         items = b"".join(_encode_items(roots))
-        return meta + _encode_head(root, end - start) + items
+        return meta + _encode_head(first, last, end - start) + items
 
 
 def record_type_of(sop_class_uid: str) -> str:
@@ -137,11 +146,11 @@ def _encode_links(following: int, lower: int) -> bytes:
     )
 
 
-def _encode_head(root: int, items_bytes: int) -> bytes:
+def _encode_head(first: int, last: int, items_bytes: int) -> bytes:
     return (
         _encode(0x00041130, "CS", b"")
-        + _encode(0x00041200, "UL", struct.pack("<I", root))
-        + _encode(0x00041202, "UL", struct.pack("<I", root))
+        + _encode(0x00041200, "UL", struct.pack("<I", first))
+        + _encode(0x00041202, "UL", struct.pack("<I", last))
         + _encode(0x00041212, "US", b"\0\0")
         + encode_header(0x00041220, "SQ", items_bytes)
     )
@@ -175,4 +184,4 @@ def _bytes_of(pieces: Pieces) -> bytes:
 
 
 _LINKS_BYTES = len(_encode_links(0, 0))
-_HEAD_BYTES = len(_encode_head(0, 0))
+_HEAD_BYTES = len(_encode_head(0, 0, 0))

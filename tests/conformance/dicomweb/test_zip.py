@@ -9,8 +9,8 @@ import pydicom
 import pytest
 from pydicom.fileset import FileSet
 
-from dicomweb.archive_zip import File, name_of, write_zip
 from dicomweb.multipart import Part
+from pacs.imaging.archive_zip import File, name_of, write_zip
 from tests.builders import as_part10, build_ct, build_encapsulated, build_series, build_sr
 from tests.conformance.dicomweb.test_wado import path_of
 

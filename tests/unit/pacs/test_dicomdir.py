@@ -51,6 +51,28 @@ def test_offsets_lead_from_patient_to_study_to_series_to_instances():
     assert str(patient.PatientName) == "\u0642\u0628\u0627\u0646\u064a^\u0646\u0632\u0627\u0631"
 
 
+def test_patients_and_their_studies_have_a_record_each_in_the_order_of_the_files():
+    directory = Directory()
+    files = [("A", "1"), ("B", "2"), ("A", "3"), ("A", "3")]
+    for index, (patient, study) in enumerate(files):
+        values = {"00100020": ("LO", patient), "0020000D": ("UI", study)}
+        directory.add(f"{index}", header(f"{study}.1", f"{study}.1.{index}", **values), "1.2.840.10008.1.2.1")
+    dataset = read(directory)
+    records = {record.seq_item_tell: record for record in dataset.DirectoryRecordSequence}
+    found, offset = {}, dataset.OffsetOfTheFirstDirectoryRecordOfTheRootDirectoryEntity
+    while offset:
+        patient = records[offset]
+        last, offset = offset, patient.OffsetOfTheNextDirectoryRecord
+        study = patient.OffsetOfReferencedLowerLevelDirectoryEntity
+        while study:
+            found.setdefault(patient.PatientID, []).append(records[study].StudyInstanceUID)
+            study = records[study].OffsetOfTheNextDirectoryRecord
+    assert found == {"A": ["1", "3"], "B": ["2"]}
+    assert dataset.OffsetOfTheLastDirectoryRecordOfTheRootDirectoryEntity == last
+    kinds = [record.DirectoryRecordType for record in dataset.DirectoryRecordSequence]
+    assert kinds.count("IMAGE") == 4
+
+
 def test_the_same_files_give_the_same_bytes_and_none_give_an_empty_directory():
     first, second = Directory(), Directory()
     for directory in (first, second):

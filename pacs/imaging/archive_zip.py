@@ -8,9 +8,8 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import RawIOBase
-from typing import Any
+from typing import Any, Protocol
 
-from dicomweb.multipart import Part
 from pacs.imaging.syntaxes import lookup
 
 _LEVEL = 1
@@ -23,19 +22,38 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of every file: when an instance was stored is nobody's business, and the same study gives the same file."""
 
 
+class Content(Protocol):
+    """What can be sent: how many bytes, if that is known, and the bytes; whoever sends it closes it."""
+
+    @property
+    def length_bytes(self) -> int | None:
+        """How many bytes there are, or None."""
+        ...
+
+    def iter_chunks(self) -> Iterator[bytes]:
+        """Yield the bytes."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class File:
     """What goes under a name, and the transfer syntax that it is in; none for what is not an instance."""
 
     name: str
-    part: Part
+    content: Content
     transfer_syntax_uid: str = ""
+    is_compressed: bool = False
 
     @property
     def is_dense(self) -> bool:
         """Whether it is compressed already."""
         syntax = lookup(self.transfer_syntax_uid)
-        return bool(self.transfer_syntax_uid) and (syntax.is_encapsulated or syntax.is_deflated)
+        has_syntax = bool(self.transfer_syntax_uid)
+        return self.is_compressed or (has_syntax and (syntax.is_encapsulated or syntax.is_deflated))
 
 
 class _Outlet(RawIOBase):
@@ -74,18 +92,18 @@ def write_zip(files: Iterable[File]) -> Iterator[bytes]:
 
 
 def _write_file(archive: zipfile.ZipFile, outlet: _Outlet, file: File) -> Iterator[bytes]:
-    part = file.part
+    content = file.content
     entry = zipfile.ZipInfo(file.name, _EPOCH)
     entry.compress_type = zipfile.ZIP_DEFLATED
     # Nothing public sets the level of a single streamed entry before Python 3.13, which keeps this name.
     entry._compresslevel = _AS_IT_IS if file.is_dense else _LEVEL  # type: ignore[attr-defined]  # noqa: SLF001
     entry.external_attr = 0o644 << 16
     # From the expected size zipfile decides whether 32 bits will do.
-    entry.file_size = part.length_bytes or 0
+    entry.file_size = content.length_bytes or 0
     try:
-        with archive.open(entry, "w", force_zip64=part.length_bytes is None) as sink:
-            for chunk in part.iter_chunks():
+        with archive.open(entry, "w", force_zip64=content.length_bytes is None) as sink:
+            for chunk in content.iter_chunks():
                 sink.write(chunk)
                 yield outlet.take()
     finally:
-        part.close()
+        content.close()
