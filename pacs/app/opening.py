@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 from pacs.app.reading import build_reading
 from pacs.app.stores import Stores, make_folder, open_stores
 from pacs.archive import Archive
+from pacs.audit.log import AuditLog
 from pacs.changes import ChangeFeed
 from pacs.commitment import Committer
 from pacs.config import Settings
@@ -61,6 +62,7 @@ class Parts:
     durable: BlobStore
     comparer: Comparer
     recompress: Recompressor
+    audit: AuditLog
     journal: Journal | None = None
 
 
@@ -94,7 +96,8 @@ def open_archive(settings: Settings) -> Iterator[Parts]:
             keep_original=timedelta(days=settings.imaging.keep_original_days),
         )
         comparer = Comparer(store, sandbox, spool_directory)
-        yield Parts(archive, database, store, stores.durable, comparer, recompressor, stores.journal)
+        audit = AuditLog(database, settings.data_dir / "audit-head")
+        yield Parts(archive, database, store, stores.durable, comparer, recompressor, audit, stores.journal)
 
 
 def build_origin(settings: Settings, door: Door) -> Origin:

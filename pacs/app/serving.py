@@ -9,6 +9,7 @@ from pacs.app.processes import Companions
 from pacs.app.services import build_dimse, delivering
 from pacs.app.web import build_http, listen, port_problem
 from pacs.archive import Archive
+from pacs.audit.sealer import Sealer
 from pacs.commitment import Report
 from pacs.config import Settings
 from pacs.dimse.commitment import CommitmentService, pack_report, unpack_report
@@ -54,6 +55,7 @@ def serve(settings: Settings, on_ready: Callable[[int, int], None]) -> None:
             try:
                 with (
                     ConflictResolver(parts.database, parts.comparer, CLINICAL_PARTITION),
+                    Sealer(parts.database, parts.audit),
                     _worklist_folder(settings, parts.archive),
                 ):
                     http.run(sockets=[listener])
