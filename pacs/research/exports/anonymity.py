@@ -75,6 +75,13 @@ class AnonymityReport:
         """Return the report as what JSON can hold."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "AnonymityReport":
+        """Return the report that ``to_json`` was made of."""
+        levels = tuple(Measured(**level | {"attributes": tuple(level["attributes"])}) for level in value["levels"])
+        kept = {"levels": levels} | {name: tuple(value[name]) for name in ("small_classes", "warnings")}
+        return cls(**value | kept)
+
 
 def assess(rows: Iterable[Mapping[str, Any]], wanted_k: int) -> AnonymityReport:
     """Return the report for the rows of an index; raise NotInstalled without pycanon.

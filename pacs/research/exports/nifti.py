@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import BoundedSemaphore
 
 from pacs.errors import NotAcceptable, NotInstalled, OutOfResources
 from pacs.imaging.limited import Limits, running
@@ -39,27 +40,38 @@ def find_dcm2niix() -> str:
     return program
 
 
-@contextmanager
-def convert(instances: Iterable[Representation], scratch: Path, limits: Limits = LIMITS) -> Iterator[tuple[Path, ...]]:
-    """Give the files that dcm2niix makes of the instances of one series, by name; they are gone after the block.
+class Converter:
+    """Runs dcm2niix, ``at_once`` times at the same time and no more. Any number of threads may call it."""
 
-    The instances are opened one at a time, and closed. ``scratch`` is a folder with room for them and for what is made
-    of them. Raises NotAcceptable for a series that is no volume, NotInstalled without dcm2niix.
-    """
-    program = find_dcm2niix()
-    with _own_folder(scratch) as folder:
-        source, target = folder / "in", folder / "out"
-        source.mkdir()
-        target.mkdir()
-        _write_instances(instances, source)
-        with running([program, *_OPTIONS, "-o", str(target), str(source)], limits, folder=folder) as process:
-            process.wait()
-        shutil.rmtree(source)
-        made = tuple(sorted(path for path in target.iterdir() if path.name.endswith(_SUFFIXES)))
-        # What it says of its success means little: it may have made one of two volumes, or a sidecar of nothing.
-        if not any(path.name.endswith(".nii.gz") for path in made):
-            raise NotAcceptable("No NIfTI can be made of this series.")
-        yield made
+    def __init__(self, scratch: Path, limits: Limits = LIMITS, at_once: int = 2) -> None:
+        """Make a converter; ``scratch`` is a folder with room for a series and for what is made of it."""
+        self._scratch = scratch
+        self._limits = limits
+        self._turns = BoundedSemaphore(at_once)
+
+    @contextmanager
+    def convert(self, instances: Iterable[Representation]) -> Iterator[tuple[Path, ...]]:
+        """Give the files that dcm2niix makes of the instances of one series, by name; they are gone after the block.
+
+        The instances are opened one at a time, and closed. Raises NotAcceptable for a series that is no volume,
+        NotInstalled without dcm2niix.
+        """
+        program = find_dcm2niix()
+        with _own_folder(self._scratch) as folder:
+            source, target = folder / "in", folder / "out"
+            source.mkdir()
+            target.mkdir()
+            with self._turns:  # nobody waits for whoever takes what was made
+                _write_instances(instances, source)
+                command = [program, *_OPTIONS, "-o", str(target), str(source)]
+                with running(command, self._limits, folder=folder) as process:
+                    process.wait()
+                shutil.rmtree(source)
+            made = tuple(sorted(path for path in target.iterdir() if path.name.endswith(_SUFFIXES)))
+            # What it says of its success means little: it may have made one of two volumes, or a sidecar of nothing.
+            if not any(path.name.endswith(".nii.gz") for path in made):
+                raise NotAcceptable("No NIfTI can be made of this series.")
+            yield made
 
 
 def sweep_folders(scratch: Path) -> int:

@@ -6,6 +6,7 @@ that every process that answers for a release gives the same ranges of the same 
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from pacs.research.exports.columns import COLUMNS, Kind
@@ -32,6 +33,13 @@ def write_parquet(rows: Iterable[dict[str, Any]], target: BinaryIO) -> int:
             writer.write_table(arrow.Table.from_pylist(group, schema), row_group_size=ROWS_IN_GROUP)
             count += len(group)
     return count
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of an index that was written, a group in memory at a time."""
+    with load("pyarrow.parquet").ParquetFile(path) as file:
+        for batch in file.iter_batches(ROWS_IN_GROUP):
+            yield from batch.to_pylist()
 
 
 def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

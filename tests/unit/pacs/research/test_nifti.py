@@ -10,7 +10,7 @@ import pytest
 from pacs.access import LOCAL
 from pacs.errors import NotAcceptable
 from pacs.imaging.limited import Limits
-from pacs.research.exports.nifti import LIMITS, convert, sweep_folders
+from pacs.research.exports.nifti import LIMITS, Converter, sweep_folders
 from tests.builders import build_series, build_sr
 
 ROWS = COLUMNS = 8
@@ -49,7 +49,7 @@ def read_nifti(content: bytes):
 def test_the_voxels_are_the_pixels_in_the_units_of_the_series(archive, store, scratch):
     slices = build_volume()
     store(*slices)
-    with convert(open_series(archive, slices[0]), scratch) as made:
+    with Converter(scratch).convert(open_series(archive, slices[0])) as made:
         assert [path.name for path in made] == ["series.json", "series.nii.gz"]
         volume = read_nifti(made[1].read_bytes())
         sidecar = json.loads(made[0].read_text())
@@ -59,11 +59,11 @@ def test_the_voxels_are_the_pixels_in_the_units_of_the_series(archive, store, sc
     assert not list(scratch.iterdir())
 
 
-def test_compressed_instances_are_decoded_on_the_way(archive, store, scratch):
+def test_instances_in_other_syntaxes_are_written_anew_on_the_way(archive, store, scratch):
     slices = build_volume()
     store(*slices[:2], syntax="1.2.840.10008.1.2")
     store(*slices[2:], syntax="1.2.840.10008.1.2.2")
-    with convert(open_series(archive, slices[0]), scratch) as made:
+    with Converter(scratch).convert(open_series(archive, slices[0])) as made:
         assert read_nifti(made[1].read_bytes()).shape == (4, ROWS, COLUMNS)
 
 
@@ -72,7 +72,7 @@ def test_the_same_series_gives_the_same_bytes_without_comments_and_dates(archive
     store(*slices)
     found = []
     for _ in range(2):
-        with convert(open_series(archive, slices[0]), scratch) as made:
+        with Converter(scratch).convert(open_series(archive, slices[0])) as made:
             found.append([path.read_bytes() for path in made])
     assert found[0] == found[1]
     content = found[0][0] + gzip.decompress(found[0][1])
@@ -85,7 +85,7 @@ def test_what_is_no_volume_is_refused_and_leaves_nothing(archive, store, scratch
     store(report)
     with (
         pytest.raises(NotAcceptable, match="No NIfTI can be made"),
-        convert(open_series(archive, report), scratch),
+        Converter(scratch).convert(open_series(archive, report)),
     ):
         pass
     assert not list(scratch.iterdir())
@@ -95,7 +95,7 @@ def test_what_is_no_volume_is_refused_and_leaves_nothing(archive, store, scratch
 def test_a_program_that_outgrows_its_limits_is_ended_and_refused(archive, store, scratch, limits):
     slices = build_volume()
     store(*slices)
-    with pytest.raises(NotAcceptable), convert(open_series(archive, slices[0]), scratch, limits):
+    with pytest.raises(NotAcceptable), Converter(scratch, limits).convert(open_series(archive, slices[0])):
         pass
     assert not list(scratch.iterdir())
 
@@ -105,7 +105,7 @@ def test_what_a_killed_process_left_is_swept_and_what_is_in_use_stays(archive, s
     store(*slices)
     (scratch / "nifti-abandoned" / "in").mkdir(parents=True)
     (scratch / "nifti-abandoned" / "in" / "00000000").write_bytes(b"left")
-    with convert(open_series(archive, slices[0]), scratch) as made:
+    with Converter(scratch).convert(open_series(archive, slices[0])) as made:
         assert sweep_folders(scratch) == 1
         assert made[1].exists()
     assert sweep_folders(scratch) == 0
