@@ -16,7 +16,7 @@ from importlib.metadata import version
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from dicomweb.context import Context
+from dicomweb.context import ReadingContext
 from dicomweb.multipart import derive_boundary
 from pacs.access import Principal
 from pacs.model import InstanceRecord
@@ -68,7 +68,7 @@ class Entity:
 Describe = Callable[[Request, Principal, Sequence[InstanceRecord], object, str], Entity]
 
 
-def describer(context: Context) -> Describe:
+def describer(context: ReadingContext) -> Describe:
     """Return what gives the entity of an answer that is made of instances.
 
     It is called with the request, on whose behalf it acts, the instances, whatever shapes the answer beside them and
@@ -85,7 +85,7 @@ def describer(context: Context) -> Describe:
 
 
 def entity_of(
-    context: Context,
+    context: ReadingContext,
     request: Request,
     records: Sequence[InstanceRecord],
     revision: Revision,
@@ -100,7 +100,7 @@ def entity_of(
     return Entity(tag, cache_control, modified_at=records[0].stored_at if is_dated else None)
 
 
-def tag_of(context: Context, request: Request, digest: str, shape: object) -> str:
+def tag_of(context: ReadingContext, request: Request, digest: str, shape: object) -> str:
     """Return the entity tag of an answer made of instances in a state, given by a digest, in a shape as above."""
     # A multipart answer is other bytes with another boundary.
     boundary = derive_boundary(context.boundary_key, ("etag",))

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dicomweb.context import Context, accepted
+from dicomweb.context import ReadingContext, accepted
 from dicomweb.media_types import DICOM, JSON, PIXEL_SYNTAXES, ZIP, parse_media_type
 from pacs.errors import NotAcceptable
 from pacs.imaging.syntaxes import ACCEPTED_ORDER, SYNTAXES
@@ -89,7 +89,7 @@ def read_operations(app: FastAPI) -> tuple[Operation, ...]:
     )
 
 
-def build_router(context: Context) -> APIRouter:
+def build_router(context: ReadingContext) -> APIRouter:
     """Return the transaction's one resource, the root of the service, with and without a slash."""
     router = APIRouter(tags=["Capabilities"], default_response_class=Response)
 

@@ -12,6 +12,7 @@ from dicomweb.threads import RENDERING_THREADS, OwnThreads
 from pacs.access import Principal
 from pacs.archive import Archive
 from pacs.model import Door, Origin
+from pacs.reading import Reading
 from pacs.retrieve.cache import FrameCache, MemoryFrameCache
 
 PICTURES_BYTES = 32 * 1024 * 1024
@@ -23,23 +24,20 @@ _PASSED_ON = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-host
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
-    """Given to every router.
+class ReadingContext:
+    """Given to every router that only reads.
 
-    ``origin`` carries what the settings say of objects that come in by STOW-RS; ``boundary_key`` is the secret that
-    multipart boundaries are derived with, the same in every process that answers for this archive. ``public_url`` is
-    where this server is for its clients; without it, they are believed. ``pages`` renders what people look at.
-    Pictures are made in the threads of ``rendering``, and kept in ``pictures`` by their entity tag.
+    ``boundary_key`` is the secret that multipart boundaries are derived with, the same in every process that answers
+    for this archive. ``public_url`` is where this server is for its clients; without it, they are believed. Pictures
+    are made in the threads of ``rendering``, and kept in ``pictures`` by their entity tag.
     """
 
-    archive: Archive
+    archive: Reading
     root: str = "/dicom-web"
     public_url: str = ""
-    origin: Origin = Origin(Door.STOW)  # noqa: RUF009 - frozen
     boundary_key: bytes = field(default_factory=lambda: token_bytes(32), repr=False)
     pictures: FrameCache = field(default_factory=lambda: MemoryFrameCache(PICTURES_BYTES), repr=False)
     rendering: OwnThreads = field(default_factory=lambda: OwnThreads(RENDERING_THREADS))
-    pages: Pages = field(default_factory=lambda: Pages(token_bytes(32)), repr=False)
 
     def principal(self, connection: HTTPConnection) -> Principal:
         """Return on whose behalf a request acts."""
@@ -52,6 +50,18 @@ class Context:
             address = (self.public_url.rstrip("/") or _origin_of(request)) + self.root
             request.scope[_BASE_URL] = address  # an answer has it in its tag, and again in each of its parts
         return address
+
+
+@dataclass(frozen=True, slots=True)
+class Context(ReadingContext):
+    """Given to every other router.
+
+    ``origin`` carries what the settings say of objects that come in by STOW-RS; ``pages`` renders what people look at.
+    """
+
+    archive: Archive
+    origin: Origin = Origin(Door.STOW)  # noqa: RUF009 - frozen
+    pages: Pages = field(default_factory=lambda: Pages(token_bytes(32)), repr=False)
 
 
 def _origin_of(request: Request) -> str:

@@ -15,7 +15,7 @@ from dicomweb import caching, data_sets, media_types, multipart
 from dicomweb.addresses import INSTANCE, SERIES, STUDY, check_uids, path_of, path_to
 from dicomweb.caching import Entity, choose_coding, describer, is_known
 from dicomweb.capabilities import offers
-from dicomweb.context import Context, accepted
+from dicomweb.context import ReadingContext, accepted
 from dicomweb.media_types import DICOM_XML
 from dicomweb.middleware import IS_HEAD, compress
 from dicomweb.sending import not_modified, send, started
@@ -28,7 +28,7 @@ KEPT_BYTES = 16 * 1024 * 1024
 _VARY = "Accept, Accept-Encoding"
 
 
-def add_resources(router: APIRouter, context: Context) -> None:
+def add_resources(router: APIRouter, context: ReadingContext) -> None:
     """Add the three metadata resources."""
     offered = offers(*media_types.MODEL_TYPES, query=("accept",))
     made = _MadeWhileSent(context)
@@ -66,7 +66,7 @@ def add_resources(router: APIRouter, context: Context) -> None:
 class _MadeWhileSent:
     """Answers with the metadata of any instances, however many: a page of them is in memory."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ReadingContext) -> None:
         self._context = context
         self._retriever = context.archive.retrieve
         self._describe = describer(context)
@@ -95,7 +95,7 @@ class _MadeWhileSent:
 class _KeptReady:
     """Answers with the metadata of a series in JSON: one look into the index, and bytes that are there already."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ReadingContext) -> None:
         self._context = context
         self._texts = context.archive.series_metadata
         self._sent = MemoryFrameCache(KEPT_BYTES)

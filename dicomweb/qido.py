@@ -10,7 +10,7 @@ from starlette.responses import Response
 from dicomweb import data_sets, dicom_json, multipart
 from dicomweb.addresses import SERIES, STUDY, check_uid, path_to
 from dicomweb.capabilities import offers
-from dicomweb.context import Context, accepted
+from dicomweb.context import ReadingContext, accepted
 from dicomweb.media_types import MODEL_TYPES, choose_model
 from dicomweb.params import PARAMETERS, parse_fields, parse_search
 from dicomweb.plain_route import PlainRoute
@@ -46,7 +46,7 @@ _SELECTIONS = 64
 _ORDER = (Level.PATIENT, Level.STUDY, Level.SERIES, Level.INSTANCE)
 
 
-def build_router(context: Context) -> APIRouter:
+def build_router(context: ReadingContext) -> APIRouter:
     """Return the six search resources of PS3.18 Table 10.6.1-1."""
     router = APIRouter(prefix=context.root, tags=["QIDO-RS"], default_response_class=Response, route_class=PlainRoute)
     offered = offers(*MODEL_TYPES, query=PARAMETERS)

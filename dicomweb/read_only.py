@@ -12,11 +12,11 @@ from starlette.routing import Route
 
 from dicomweb import capabilities, errors, qido, rendered, wado
 from dicomweb.capabilities import AnswerOptions
-from dicomweb.context import PICTURES_BYTES, Context
+from dicomweb.context import PICTURES_BYTES, ReadingContext
 from dicomweb.middleware import Unrouted
 from dicomweb.plain_route import PlainFirst
 from dicomweb.threads import RENDERING_THREADS, REQUEST_THREADS, OwnThreads
-from pacs.archive import Archive
+from pacs.reading import Reading
 from pacs.retrieve.cache import FrameCache, MemoryFrameCache
 
 FAMILIES = (qido, wado, rendered, capabilities)
@@ -33,7 +33,7 @@ class Shared:
 
 
 def create_read_only_app(
-    archive: Archive, *, root: str, boundary_key: bytes, public_url: str = "", shared: Shared | None = None
+    archive: Reading, *, root: str, boundary_key: bytes, public_url: str = "", shared: Shared | None = None
 ) -> FastAPI:
     """Return an application that serves ``archive`` at ``root``, an absolute path, and changes nothing in it.
 
@@ -41,7 +41,7 @@ def create_read_only_app(
     of the same origin have different ones. The rest is as in ``create_app``.
     """
     shared = shared or Shared()
-    context = Context(
+    context = ReadingContext(
         archive,
         root=root.rstrip("/"),
         public_url=public_url,

@@ -25,7 +25,7 @@ from dicomweb.addresses import is_uid
 from dicomweb.context import Context
 from dicomweb.read_only import Shared, create_read_only_app
 from pacs.access import Principal
-from pacs.archive import Archive
+from pacs.reading import Reading
 
 KNOWN_SECONDS = 3.0
 """How long a release stays found for a principal: so long may one still read who was just removed from a project."""
@@ -42,9 +42,6 @@ VERSION = f"{PREFIX}/releases/{{version}}/dicom-web"
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 _STUDY = re.compile(r"/studies/([^/]*)")
-SESSION = "dicomweb.session"
-"""Where a scope has what tells the sessions of one principal apart."""
-
 _NO_VERSION = 0
 """What no release has as its version, and is looked for all the same where an address has none that can be."""
 
@@ -54,11 +51,15 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Readable:
-    """A release that somebody may read. ``id`` is the same in every process, and never another release's."""
+    """A release that somebody may read. ``id`` is the same in every process, and never another release's.
+
+    ``open`` returns what reads it.
+    """
 
     id: int
     project: str
     version: int
+    open: Callable[[], Reading] = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,6 @@ class Source:
     """Where releases come from, and where it is written down that they were read. All of it is called in a thread."""
 
     find: Find
-    open_archive: Callable[[Readable], Archive]
     record: Callable[[Read], None]
 
 
@@ -128,7 +128,7 @@ class ReleaseMount:
         principal = self._context.principal(request)
         given = scope["path_params"]
         project = given["project"] if _SLUG.fullmatch(given["project"]) else ""
-        version = _version_of(given["version"]) if "version" in given else None
+        version = version_of(given["version"]) if "version" in given else None
         release = await self._find(principal, project, version)
         if release is None:
             raise HTTPException(404)
@@ -158,7 +158,7 @@ class ReleaseMount:
 
     def _build(self, release: Readable, root: str) -> Starlette:
         return create_read_only_app(
-            self._source.open_archive(release),
+            release.open(),
             root=root,
             boundary_key=derive_key(self._context.boundary_key, release),
             public_url=self._context.public_url,
@@ -169,7 +169,7 @@ class ReleaseMount:
         """Write down that a study was read, or the list searched, once a session: a viewer asks for each slice."""
         match = _STUDY.match(request.url.path.removeprefix(root))
         study = match[1] if match is not None and is_uid(match[1]) else ""
-        key = (principal.name, str(request.scope.get(SESSION, "")), release.id, study or request.url.query)
+        key = (principal.name, principal.session, release.id, study or request.url.query)
         if self._seen.get(key):
             return
         await self._shared.threads.run(partial(self._source.record, Read(principal, release, study)))
@@ -194,5 +194,6 @@ def derive_key(key: bytes, release: Readable) -> bytes:
     return hmac.digest(key, b"release\0%d" % release.id, hashlib.sha256)
 
 
-def _version_of(text: str) -> int:
+def version_of(text: str) -> int:
+    """Return the version in an address; one that no release has for what is no number."""
     return int(text) if _NUMBER.fullmatch(text) else _NO_VERSION

@@ -11,7 +11,7 @@ from dicomweb.addresses import FRAMES, INSTANCE, SERIES, STUDY, check_uids, pars
 from dicomweb.appearance import PARAMETERS, parse_appearance
 from dicomweb.caching import is_known
 from dicomweb.capabilities import offers
-from dicomweb.context import Context, accepted
+from dicomweb.context import ReadingContext, accepted
 from dicomweb.media_types import choose_rendered, first_acceptable
 from dicomweb.plain_route import PlainRoute
 from dicomweb.rendered_answer import RenderedAnswer, picture_describer
@@ -35,7 +35,7 @@ _DEFAULTS = (JPEG, HTML, PDF, XML)
 """What ``*/*`` means, of what there is."""
 
 
-def build_router(context: Context) -> APIRouter:
+def build_router(context: ReadingContext) -> APIRouter:
     """Return the rendered resources and thumbnails of PS3.18 Tables 10.4.1-3 and 10.4.1-4."""
     router = APIRouter(prefix=context.root, tags=["WADO-RS"], default_response_class=Response, route_class=PlainRoute)
     _add_rendered(router, context)
@@ -43,7 +43,7 @@ def build_router(context: Context) -> APIRouter:
     return router
 
 
-def _add_rendered(router: APIRouter, context: Context) -> None:
+def _add_rendered(router: APIRouter, context: ReadingContext) -> None:
     archive = context.archive
     describe = picture_describer(context)
     offered = offers(*SHOWN_TYPES, query=PARAMETERS)
@@ -100,7 +100,7 @@ def _add_rendered(router: APIRouter, context: Context) -> None:
         return first_acceptable(forms, partial(rendered.frames, record, frame_numbers))[1]
 
 
-def _add_thumbnails(router: APIRouter, context: Context) -> None:
+def _add_thumbnails(router: APIRouter, context: ReadingContext) -> None:
     archive = context.archive
     describe = picture_describer(context)
     offered = offers(*RENDERED_TYPES, query=("accept", "viewport", "quality"))

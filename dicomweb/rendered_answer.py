@@ -12,7 +12,7 @@ from starlette.responses import Response
 from dicomweb import media_types, multipart
 from dicomweb.addresses import is_uid, path_of, path_to
 from dicomweb.caching import KEEP_FRAMES, REVALIDATE, Entity, entity_of
-from dicomweb.context import Context, accepted
+from dicomweb.context import ReadingContext, accepted
 from dicomweb.media_types import RenderedForm
 from dicomweb.multipart import Part
 from dicomweb.sending import as_part, send, warning
@@ -57,7 +57,7 @@ class Subject:
 
 
 def picture_describer(
-    context: Context,
+    context: ReadingContext,
 ) -> Callable[[Request, Principal, Sequence[InstanceRecord], Revision, Appearance], tuple[Entity, Subject]]:
     """Return what gives the entity of an answer that is rendered, and what all of it is made of."""
 
@@ -88,7 +88,7 @@ class RenderedAnswer:
 
     def __init__(
         self,
-        context: Context,
+        context: ReadingContext,
         request: Request,
         principal: Principal,
         appearance: Appearance,

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _RESERVED = frozenset(
     {"dicom-web", "docs", "redoc", "openapi.json", "healthz", "readyz", "metrics", "wado", "login", "logout", "style"}
 )
+_CONFIG = "app-config.js"
 _REVALIDATE = "no-cache"
 _FOREVER = "public, max-age=31536000, immutable"
 # webpack puts a digest of the content into the name: app.bundle.0f6159c501addfe9.js, 5130ccb17e3f3f5b.wasm.
@@ -102,7 +103,7 @@ _VIEWER_CONFIG: dict[str, Any] = {
 # Taken from the address that the browser sees, which behind a proxy only the browser knows for sure.
 _CONFIG_TAIL = """
 for (const { configuration } of window.config.dataSources) {
-  configuration.qidoRoot = configuration.wadoRoot = configuration.wadoUriRoot = window.location.origin + "/dicom-web";
+  configuration.qidoRoot = configuration.wadoRoot = configuration.wadoUriRoot = window.location.origin + %s;
 }
 // Without a function here, the viewer's own listener breaks on the first image that does not come.
 window.config.httpErrorHandler = (error) => console.warn("pacs: a request failed", error?.request?.status ?? error);
@@ -130,9 +131,29 @@ def create_viewer(directory: Path | None) -> ASGIApp:
     return _SecurityHeaders(_Viewer(directory))
 
 
-def build_config() -> str:
-    """Return ``app-config.js``: this archive as the one data source, and no other host."""
-    return f"window.config = {json.dumps(_VIEWER_CONFIG, indent=2)};{_CONFIG_TAIL}"
+def build_config(root: str = "/dicom-web", base: str = "/") -> str:
+    """Return ``app-config.js``: the archive at ``root`` as the one data source, and no other host.
+
+    The viewer's own pages are below ``base``.
+    """
+    config = _VIEWER_CONFIG | {"routerBasename": base}
+    return f"window.config = {json.dumps(config, indent=2)};{_CONFIG_TAIL % json.dumps(root)}"
+
+
+def answer_page(directory: Path | None, base: str, root: str, rest: str) -> Response:
+    """Return a page of the viewer below ``base``, over the archive at ``root``, or its configuration.
+
+    The viewer's files are those at ``/``. ``rest`` is what the address has behind ``base``; raises HTTPException 404
+    for what is no page.
+    """
+    headers = _SECURITY_HEADERS | {"Cache-Control": _REVALIDATE, "Content-Security-Policy": _build_policy()}
+    if rest == _CONFIG:
+        return Response(build_config(root, base), media_type="text/javascript", headers=headers)
+    page = _read_page(directory)
+    if PurePosixPath(rest).suffix or page is None:
+        raise HTTPException(404)
+    page = page.replace(f'src="/{_CONFIG}"', f'src="{base}/{_CONFIG}"')
+    return HTMLResponse(page, headers=headers | {"Content-Security-Policy": build_content_security_policy(page)})
 
 
 def build_content_security_policy(page: str) -> str:
@@ -208,7 +229,7 @@ class _Viewer(StaticFiles):
         if scope["method"] not in ("GET", "HEAD"):
             raise HTTPException(405, headers={"Allow": "GET, HEAD"})
         pure = PurePosixPath(path)
-        if path == "app-config.js":
+        if path == _CONFIG:
             return Response(build_config(), media_type="text/javascript", headers={"Cache-Control": _REVALIDATE})
         if path in (".", "index.html"):
             return self._index()

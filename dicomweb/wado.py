@@ -19,7 +19,7 @@ from dicomweb import caching, media_types, metadata, multipart
 from dicomweb.addresses import FRAMES, INSTANCE, SERIES, STUDY, check_uids, parse_frame_list, path_of
 from dicomweb.caching import Entity, describer, is_known
 from dicomweb.capabilities import offers
-from dicomweb.context import Context, accepted
+from dicomweb.context import ReadingContext, accepted
 from dicomweb.errors import InvalidAddress
 from dicomweb.media_types import Form, first_acceptable
 from dicomweb.middleware import IS_HEAD
@@ -42,7 +42,7 @@ _DOCUMENT = "00420011"
 _ACCEPT = ("accept",)
 
 
-def build_router(context: Context) -> APIRouter:
+def build_router(context: ReadingContext) -> APIRouter:
     """Return the retrieve resources of PS3.18 Tables 10.4.1-1 to 10.4.1-4."""
     router = APIRouter(prefix=context.root, tags=["WADO-RS"], default_response_class=Response, route_class=PlainRoute)
     _add_instances(router, context)
@@ -52,7 +52,7 @@ def build_router(context: Context) -> APIRouter:
     return router
 
 
-def _add_instances(router: APIRouter, context: Context) -> None:
+def _add_instances(router: APIRouter, context: ReadingContext) -> None:
     retriever = context.archive.retrieve
     offered = offers(*media_types.INSTANCE_TYPES, query=_ACCEPT)
 
@@ -98,7 +98,7 @@ def _add_instances(router: APIRouter, context: Context) -> None:
         return answer(request, study, series, instance)
 
 
-def _add_frames(router: APIRouter, context: Context) -> None:
+def _add_frames(router: APIRouter, context: ReadingContext) -> None:
     retriever = context.archive.retrieve
     offered = offers(*media_types.frame_types(), query=_ACCEPT)
 
@@ -154,7 +154,7 @@ def _add_frames(router: APIRouter, context: Context) -> None:
         return send_multipart(request, boundary, media_type, [part], entity)
 
 
-def _add_bulk_data(router: APIRouter, context: Context) -> None:
+def _add_bulk_data(router: APIRouter, context: ReadingContext) -> None:
     retriever = context.archive.retrieve
     offered = offers(*media_types.BULK_TYPES, query=_ACCEPT)
     describe = describer(context)

@@ -19,7 +19,7 @@ GREETING = {code: {"greeting": f"{code}: {{name}}"} for code in LANGUAGES}
 @pytest.fixture
 def client(tmp_path, monkeypatch):
     """A browser in front of one page with a form."""
-    for path in (Path(pages.__file__).parent / "templates").iterdir():
+    for path in (Path(pages.__file__).parent / "templates").glob("*.html"):
         (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "greeting.html").write_text(
         '{% extends "base.html" %}{% block main %}<p>{{ t("greeting", name=name) }}</p>'

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 
 import httpx
 import pytest
@@ -18,7 +19,7 @@ from pacs.model import Door, Origin
 from tests.builders import as_part10, build_ct
 
 MEMBER, STRANGER = Principal("member"), Principal("stranger")
-FIRST, SECOND = Readable(1, "lungs", 1), Readable(2, "lungs", 2)
+VERSIONS = (1, 2)
 MODALITIES = {"Accept": "application/dicom+json"}
 
 
@@ -28,7 +29,7 @@ class Fake:
 
     archive: Archive
     asked: list[tuple[str, str, int | None]] = field(default_factory=list)
-    opened: list[Readable] = field(default_factory=list)
+    opened: list[int] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     withdrawn: set[int] = field(default_factory=set)
     is_recording: bool = True
@@ -37,11 +38,12 @@ class Fake:
         self.asked.append((principal.name, project, version))
         if principal != MEMBER or project != "lungs":
             return None
-        there = [one for one in (FIRST, SECOND) if one.version not in self.withdrawn]
-        return next((one for one in reversed(there) if version in (None, one.version)), None)
+        there = [number for number in VERSIONS if number not in self.withdrawn]
+        found = next((number for number in reversed(there) if version in (None, number)), None)
+        return found and Readable(found, "lungs", found, partial(self.open_archive, found))
 
-    def open_archive(self, release):
-        self.opened.append(release)
+    def open_archive(self, version):
+        self.opened.append(version)
         return self.archive
 
     def record(self, read):
@@ -71,7 +73,7 @@ def fake(archive):
 def client(fake, monkeypatch):
     monkeypatch.setattr(Context, "principal", lambda _, request: Principal(request.headers.get("x-name", MEMBER.name)))
     context = Context(fake.archive, boundary_key=b"k" * 32)
-    mount = ReleaseMount(context, Source(fake.find, fake.open_archive, fake.record))
+    mount = ReleaseMount(context, Source(fake.find, fake.record))
     app = Starlette(routes=mount.routes())
     errors.install(app)
     return Client(app)
@@ -164,7 +166,7 @@ def test_study_is_recorded_once_a_session_and_only_if_something_was_given(client
     uid = stored.StudyInstanceUID
     for path in (f"/studies/{uid}", f"/studies/{uid}/metadata", f"/studies/{uid}/thumbnail", "/studies/1.2.3"):
         client(f"/research/lungs/dicom-web{path}")
-    assert [(read.principal, read.release, read.study_instance_uid) for read in fake.reads] == [(MEMBER, SECOND, uid)]
+    assert [(one.principal, one.release.version, one.study_instance_uid) for one in fake.reads] == [(MEMBER, 2, uid)]
 
 
 def test_search_is_recorded(client, fake, stored):
