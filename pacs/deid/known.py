@@ -1,0 +1,134 @@
+"""What is known to identify the patient of one object, searched for in what was written about them.
+
+Parts of names, numbers, addresses and original UIDs are looked for in every encoding that text is in; whoever finds
+one holds the object back. Short words count as whole words only: ``ali`` is no part of ``calibration``.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from pacs.deid.words import is_all_medical, is_medical
+from pacs.names import fold
+
+MIN_WORD = 3
+_MIN_VALUE = 5
+_MIN_ANYWHERE = 6
+"""What is this long is no accident within other bytes either."""
+_ENCODINGS = ("utf-8", "latin-1", "iso8859_6", "cp1256", "utf-16-le", "utf-16-be")
+_WORD = re.compile(r"[^\W_]+")
+_DIGITS = re.compile(r"\d")
+_NUMBER = re.compile(r"\d(?:[\s./-]?\d)+")
+
+
+class KnownValues:
+    """What identifies one patient: gathered from the original, then asked about what is to leave."""
+
+    def __init__(self) -> None:
+        self.words: set[str] = set()
+        """Folded words of names: those of two letters too, which never stay in free text."""
+        self._values: set[str] = set()
+        self._names: set[str] = set()
+        self._numbers: set[str] = set()
+        self._uids: set[str] = set()
+
+    def add_name(self, text: str) -> None:
+        """Note the parts of a person name, all groups and components of it."""
+        for word in _WORD.findall(text):
+            folded = fold(word)
+            if len(folded) >= 2:
+                self.words.add(folded)
+            if len(word) >= MIN_WORD:
+                self._names.add(word)
+
+    def add_value(self, text: str) -> None:
+        """Note a number, an address or whatever else is the patient's as a whole."""
+        text = text.strip(" \0")
+        if len(text) < _MIN_VALUE or len(text) > 64 or is_all_medical(text):
+            return
+        self._values.add(text)
+        digits = "".join(str(unicodedata.digit(digit)) for digit in _DIGITS.findall(text))
+        if len(digits) >= _MIN_ANYWHERE:
+            self._numbers.add(digits)
+
+    def add_uid(self, uid: str) -> None:
+        """Note a UID that was mapped."""
+        if len(uid) >= _MIN_ANYWHERE:
+            self._uids.add(uid)
+
+    def holds(self, text: str) -> bool:
+        """Whether a text holds a known value, or a known word as a whole word."""
+        if any(fold(word) in self.words for word in _WORD.findall(text)):
+            return True
+        folded = text.casefold()
+        return any(value.casefold() in folded for value in self._values) or self._holds_number(text)
+
+    def scrub(self, text: str) -> str:
+        """Return a text without known words; empty if another known value is in it."""
+        if not self.holds(text):
+            return text
+        without = _WORD.sub(lambda found: "" if fold(found[0]) in self.words else found[0], text)
+        without = " ".join(without.split())
+        return "" if self.holds(without) else without
+
+    def _holds_number(self, text: str) -> bool:
+        for found in _NUMBER.findall(text):
+            digits = "".join(str(unicodedata.digit(digit)) for digit in _DIGITS.findall(found))
+            if any(number in digits for number in self._numbers):
+                return True
+        return False
+
+    def needles(self) -> "Needles":
+        """Return what to search written bytes for."""
+        words = {word for word in self._names if not is_medical(word)}
+        long_words = {word for word in words if len(word) >= _MIN_ANYWHERE}
+        return Needles(_forms(self._values | self._uids | long_words), _forms(words - long_words))
+
+
+class Needles:
+    """Byte strings to search for: anywhere, or as whole words."""
+
+    def __init__(self, anywhere: Iterable[bytes], as_words: Iterable[bytes]) -> None:
+        self._anywhere = tuple(anywhere)
+        self._as_words = tuple(as_words)
+
+    def is_in(self, data: bytes) -> bool:
+        """Whether one of them is in some bytes, whatever the case of their ASCII letters."""
+        lowered = data.lower()
+        if any(needle in lowered for needle in self._anywhere):
+            return True
+        return any(_is_word_in(needle, lowered) for needle in self._as_words)
+
+    def is_anywhere_in(self, data: bytes) -> bool:
+        """Whether one of those that are no accident is in bytes that are no text."""
+        return any(needle in data for needle in self._anywhere)
+
+
+def _is_word_in(needle: bytes, lowered: bytes) -> bool:
+    start = lowered.find(needle)
+    while start >= 0:
+        before, after = lowered[start - 1 : start], lowered[start + len(needle) : start + len(needle) + 1]
+        if not (_is_letter(before) or _is_letter(after)):
+            return True
+        start = lowered.find(needle, start + 1)
+    return False
+
+
+def _is_letter(byte: bytes) -> bool:
+    return byte.isalpha() or byte >= b"\x80"
+
+
+def _forms(texts: Iterable[str]) -> set[bytes]:
+    """Return texts as bytes, folded and not, in upper and lower case, in every encoding that holds them."""
+    found: set[bytes] = set()
+    for text in texts:
+        forms = {text.lower()}
+        if not text.isascii():
+            forms |= {text, text.upper(), text.title(), unicodedata.normalize("NFD", text).lower(), fold(text)}
+        for form in forms:
+            for encoding in _ENCODINGS:
+                try:
+                    found.add(form.encode(encoding).lower())
+                except UnicodeEncodeError:
+                    continue
+    return {form for form in found if len(form) >= MIN_WORD}
