@@ -232,6 +232,17 @@ class IngestSettings(_Section):
     duplicate_policy: Literal["keep-first", "replace", "reject"] = "keep-first"
 
 
+class ResearchSettings(_Section):
+    """The research database. ``k`` is the smallest number of patients that is told of; a project may ask for more.
+
+    An empty ``master_key_file`` is ``research-master.key`` in the data directory: what the keys of projects are kept
+    encrypted under, to be backed up apart from the database.
+    """
+
+    master_key_file: Path | None = None
+    k: Annotated[int, Field(ge=2, le=100)] = 5
+
+
 class Settings(_Section):
     """All settings. Relative paths count from the working directory."""
 
@@ -248,6 +259,12 @@ class Settings(_Section):
     imaging: ImagingSettings = ImagingSettings()
     webhooks: tuple[WebhookSettings, ...] = ()
     workitems: WorkitemSettings = WorkitemSettings()
+    research: ResearchSettings = ResearchSettings()
+
+    @property
+    def master_key_file(self) -> Path:
+        """Where the master key of research is, with the default filled in."""
+        return self.research.master_key_file or self.data_dir / "research-master.key"
 
     @property
     def storage_url(self) -> str:
@@ -287,6 +304,7 @@ def describe(settings: Settings) -> dict[str, Any]:
     values["storage"]["url"] = settings.storage_url
     values["database"]["url"] = hide_password(settings.database_url)
     values["http"]["viewer_dir"] = str(settings.viewer_dir)
+    values["research"]["master_key_file"] = str(settings.master_key_file)
     for destination in values["routing"]["destinations"]:
         destination["url"] = hide_password(destination["url"])
     for webhook in values["webhooks"]:

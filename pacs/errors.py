@@ -48,6 +48,50 @@ class WorkitemNotFound(NotFound):
     """There is no such work item."""
 
 
+class ProjectNotFound(NotFound):
+    """There is no such project."""
+
+
+class MemberNotFound(NotFound):
+    """The project has no such member."""
+
+
+class CohortNotFound(NotFound):
+    """The project has no such cohort."""
+
+
+class ReleaseNotFound(NotFound):
+    """The project has no such release."""
+
+
+class PseudonymNotFound(NotFound):
+    """The project has no such pseudonym."""
+
+
+class ReidentificationNotFound(NotFound):
+    """The project has no such request to tell who somebody is."""
+
+
+class ExclusionNotFound(NotFound):
+    """The project has no such exclusion."""
+
+
+class ProjectExists(PacsError):
+    """There is a project of this name already."""
+
+
+class InvalidProject(PacsError):
+    """The project is not described as it has to be."""
+
+
+class NotNow(PacsError):
+    """As things are with this project, that cannot be done."""
+
+
+class KeyDestroyed(NotNow):
+    """The key of this project was destroyed; nothing can be pseudonymised for it any more."""
+
+
 class NotPermitted(PacsError):
     """You are not permitted to do this here; ask the administrator of the archive."""
 
@@ -102,6 +146,10 @@ class HeaderTooLarge(InvalidHeader):
 
 class Unavailable(PacsError):
     """The archive cannot answer now; try again later."""
+
+
+class KeyUnavailable(Unavailable):
+    """The master key that opens the keys of projects is missing or is another one; ask the administrator."""
 
 
 class OutOfResources(Unavailable):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, text
 
 from pacs.app.reading import build_reading
+from pacs.app.research import build_research
 from pacs.app.stores import Stores, make_folder, open_stores
 from pacs.archive import Archive
 from pacs.audit.log import AuditLog
@@ -35,6 +36,7 @@ from pacs.maintenance.conflicts import Comparer
 from pacs.maintenance.recompression import Recompressor
 from pacs.maintenance.verification import find_problem
 from pacs.model import CLINICAL_PARTITION, Attributes, Door, DuplicatePolicy, Location, Origin
+from pacs.research import Research
 from pacs.retrieve.cache import FolderFrameCache
 from pacs.routing import forward
 from pacs.routing.keeper import QueueKeeper
@@ -63,6 +65,7 @@ class Parts:
     comparer: Comparer
     recompress: Recompressor
     audit: AuditLog
+    research: Research
     journal: Journal | None = None
 
 
@@ -96,8 +99,17 @@ def open_archive(settings: Settings) -> Iterator[Parts]:
             keep_original=timedelta(days=settings.imaging.keep_original_days),
         )
         comparer = Comparer(store, sandbox, spool_directory)
-        audit = AuditLog(database, settings.data_dir / "audit-head")
-        yield Parts(archive, database, store, stores.durable, comparer, recompressor, audit, stores.journal)
+        yield Parts(
+            archive,
+            database,
+            store,
+            stores.durable,
+            comparer,
+            recompressor,
+            AuditLog(database, settings.data_dir / "audit-head"),
+            build_research(settings, database),
+            stores.journal,
+        )
 
 
 def build_origin(settings: Settings, door: Door) -> Origin:

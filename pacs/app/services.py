@@ -27,6 +27,7 @@ from pacs.jobs.turn import Patience
 from pacs.jobs.worker import TaskFunction, Worker
 from pacs.maintenance import recompression
 from pacs.model import CLINICAL_PARTITION
+from pacs.research import catalogue
 from pacs.retrieve import series_metadata, thumbnails
 from pacs.routing import availability, forward, rules, webhooks
 from pacs.routing.availability import Announcer
@@ -94,11 +95,14 @@ def delivering(settings: Settings, parts: Parts, commitment: CommitmentService) 
         thumbnails.KIND: pictures.make,
         series_metadata.KIND: parts.archive.series_metadata.make,
         reports.KIND: completer.complete,
+        catalogue.KIND: parts.research.catalogue.work,
+        catalogue.KIND_MISSING: parts.research.catalogue.work_on_missing,
         **_build_peer_tasks(settings, parts.archive, commitment, announcer),
     }
     plans: dict[str, Plan] = {forward.FOLLOWER: forwarder.plan, availability.FOLLOWER: announcer.plan}
     plans[series_metadata.FOLLOWER] = parts.archive.series_metadata.plan
     plans |= notifier.plans()
+    plans[catalogue.FOLLOWER] = parts.research.catalogue.plan
     if settings.imaging.thumbnails:
         plans[thumbnails.FOLLOWER] = pictures.plan
     if settings.imaging.recompress != "none":
@@ -106,6 +110,7 @@ def delivering(settings: Settings, parts: Parts, commitment: CommitmentService) 
         tasks[recompression.KIND] = parts.recompress.work
     if settings.workitems.reports_complete:
         plans[reports.FOLLOWER] = completer.plan
+    parts.research.catalogue.begin()
     patience = Patience(timedelta(days=settings.routing.give_up_days))
     with (
         Worker(parts.database, tasks, patience, grace_seconds=settings.dimse.grace_seconds) as worker,

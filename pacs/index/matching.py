@@ -48,6 +48,11 @@ def build_select(partition_id: int, query: Query, ranks: FromClause | None = Non
     return statement.limit(query.page_size + 1).offset(query.offset)
 
 
+def build_series_select(partition_id: int, conditions: Iterable[Condition]) -> Select[Any]:
+    """Return the row ids of every series that matches, joined to their studies, for the caller to ask more of."""
+    return _from(Level.SERIES, partition_id).where(*_tests(Level.SERIES, _group(conditions), partition_id))
+
+
 def build_candidates(partition_id: int, query: Query, limit: int) -> Select[Any]:
     """Return the newest studies that may match ``query.names_by_sound`` without being equal to all of them.
 
@@ -259,11 +264,11 @@ def _test_column(condition: Condition, column: ColumnElement[str], matching: Mat
         case Equals(_, value):
             return column == _bound(value, matching)
         case AnyOf(_, values) if any("*" in value or "?" in value for value in values):
-            return or_(*(_test_pattern(column, _normal(value, matching)) for value in values))
+            return or_(*(test_pattern(column, _normal(value, matching)) for value in values))
         case AnyOf(_, values):
             return column.in_([_bound(value, matching) for value in values])
         case Wildcard(_, pattern):
-            return _test_pattern(column, _normal(pattern, matching))
+            return test_pattern(column, _normal(pattern, matching))
         case InRange():
             return _test_range(condition, column, matching)
     return column.is_(None)
@@ -315,7 +320,7 @@ def _normal(value: str, matching: Matching) -> str:
     return value.upper() if matching is Matching.CODE else value
 
 
-def _test_pattern(column: ColumnElement[str], pattern: str) -> Test:
+def test_pattern(column: ColumnElement[str], pattern: str) -> Test:
     """Return a test for ``*`` and ``?``; what stands before the first of them becomes a range of the index."""
     prefix = re.split(r"[*?]", pattern, maxsplit=1)[0]
     if prefix == pattern:
@@ -360,10 +365,10 @@ def _test_name_text(text: str, keyword: str) -> Test:
 def _test_name_pattern(key: Column[str], pattern: str) -> Test:
     """Return a test of a key; ``benali^*`` finds ``benali`` too, whose empty components the key has not kept."""
     bare = re.sub(r"\^[\^*]*$", "", pattern)
-    test = _test_pattern(key, pattern)
+    test = test_pattern(key, pattern)
     if bare == pattern or not bare:
         return test
-    return or_(test, _test_pattern(key, bare))
+    return or_(test, test_pattern(key, bare))
 
 
 def _studies_of(names: Iterable[Condition]) -> Select[int]:

@@ -1,0 +1,129 @@
+"""How many match, before anybody has access: counts and facets that tell of many and of no one (docs/research.md)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement
+
+from pacs.access import Principal
+from pacs.database.base import Database
+from pacs.database.research_tables import research_catalogue
+from pacs.database.tables import series
+from pacs.deid import ProjectKey
+from pacs.research.catalogue_values import BODY_PARTS, MAKERS
+from pacs.research.conditions import TOP_AGE, Conditions, parse_conditions
+from pacs.research.exclusions import Exclusions
+from pacs.research.gate import Right, admit, check_is_running
+from pacs.research.keyring import Keyring
+from pacs.research.model import Facet, Project, ShownCounts
+from pacs.research.perturbation import show_counts, show_patients
+from pacs.research.population import AGE_BAND, Population
+from pacs.research.recording import note
+
+OTHER = "other"
+"""What has no value, or one that is not named: counted together."""
+
+_MODALITIES = """
+AR AU BDUS BI BMD CR CT CTPROTOCOL DG DOC DX ECG EPS ES FID GM HC HD IO IOL IVOCT IVUS KER KO LEN LS MG MR NM OAM OCT OP
+OPM OPT OPV OSS OT PLAN PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTPLAN RTRECORD RTSTRUCT RWV SEG SM SMR SR SRF STAIN TG
+US VA XA XC
+"""
+MODALITIES = frozenset(_MODALITIES.split())
+"""Defined terms of PS3.3 C.7.3.1.1.1."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """One attribute to count by. With ``always`` each of these values is counted, also where there is none.
+
+    Otherwise only those of ``known`` that enough patients have are named: that a rare one is here at all may tell.
+    """
+
+    name: str
+    column: ColumnElement[Any]
+    spell: Callable[[Any], str] = str
+    always: tuple[Any, ...] = ()
+    known: Callable[[Any], bool] = lambda _: True
+
+
+def _spell_band(first: int) -> str:
+    return f"{first}+" if first == TOP_AGE else f"{first}-{first + 9}"
+
+
+_AXES = (
+    _Axis("modality", series.c.modality, known=MODALITIES.__contains__),
+    _Axis("body_part", research_catalogue.c.body_part, known=BODY_PARTS.__contains__),
+    _Axis("sex", research_catalogue.c.sex, always=("F", "M")),
+    _Axis("age", AGE_BAND, _spell_band, always=tuple(range(0, TOP_AGE + 1, 10))),
+    _Axis("manufacturer", research_catalogue.c.manufacturer, known=frozenset(MAKERS.values()).__contains__),
+    _Axis("contrast", research_catalogue.c.has_contrast, lambda has: "yes" if has else "no", always=(True, False)),
+    _Axis("field_strength", research_catalogue.c.field_strength, lambda field: f"{field / 1000:g}"),
+)
+FACETS = tuple(axis.name for axis in _AXES)
+"""What is counted by. No date is among them: how many there are of a year would help to tell how far dates moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What may be known of a set of conditions; ``spelling`` is their one form."""
+
+    spelling: Mapping[str, str]
+    counts: ShownCounts
+    facets: tuple[Facet, ...] = ()
+
+
+class Counting:
+    """Counts what matches. Any number of threads may call it at once; every question goes on record."""
+
+    def __init__(self, database: Database, keys: Keyring, exclusions: Exclusions) -> None:
+        self._database = database
+        self._keys = keys
+        self._exclusions = exclusions
+
+    def count(self, principal: Principal, slug: str, given: Mapping[str, str]) -> Answer:
+        """Return how many match, for a member; raise InvalidQuery for what cannot be asked."""
+        return self._answer(principal, slug, given, with_facets=False)
+
+    def count_by_facet(self, principal: Principal, slug: str, given: Mapping[str, str]) -> Answer:
+        """Return how many match, and how many patients have each value of each of ``FACETS``."""
+        return self._answer(principal, slug, given, with_facets=True)
+
+    def _answer(self, principal: Principal, slug: str, given: Mapping[str, str], *, with_facets: bool) -> Answer:
+        with self._database.read() as connection:
+            project = admit(connection, principal, slug, Right.WORK).project
+            check_is_running(project)
+            conditions = parse_conditions(given)
+            key = self._keys.open(connection, project)
+            population = Population(connection, conditions, self._exclusions.find_excluded(connection, project))
+            counts = show_counts(key, project.k, population.read_patients())
+            axes = _AXES if with_facets and counts.patients.number is not None else ()
+            facets = tuple(_count_by(axis, population, key, project.k) for axis in axes)
+        answer = Answer(conditions.spelling, counts, facets)
+        self._record(principal, project, conditions, answer, with_facets=with_facets)
+        return answer
+
+    def _record(
+        self, principal: Principal, project: Project, conditions: Conditions, answer: Answer, *, with_facets: bool
+    ) -> None:
+        """Put the question and what was shown on record before it is shown."""
+        kind = "cohort.facets" if with_facets else "cohort.count"
+        asked, shown = dict(conditions.spelling), str(answer.counts.patients)
+        self._database.write(
+            lambda connection: note(connection, principal, project, kind, conditions=asked, patients=shown)
+        )
+
+
+def _count_by(axis: _Axis, population: Population, key: ProjectKey, k: int) -> Facet:
+    found = population.read_facet(axis.column)
+    values = [(axis.spell(value), show_patients(key, k, found.pop(value, ()))) for value in axis.always]
+    rest: set[int] = set()
+    for value, patients in found.items():
+        shown = show_patients(key, k, patients)
+        if value is None or shown.number is None or not axis.known(value):
+            rest |= patients
+        else:
+            values.append((axis.spell(value), shown))
+    if not axis.always:
+        values.sort(key=lambda one: (-(one[1].number or 0), one[0]))
+    return Facet(axis.name, (*values, (OTHER, show_patients(key, k, rest))))

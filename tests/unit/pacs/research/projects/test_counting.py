@@ -1,0 +1,173 @@
+"""Counts and facets before access, over what is stored: of many, of no one, and of nobody who objected."""
+
+import orjson
+import pytest
+
+from pacs.access import LOCAL
+from pacs.correction import PatientKey
+from pacs.database.research_tables import research_project
+from pacs.errors import ExclusionNotFound, InvalidQuery, InvalidValue, NotNow, NotPermitted
+from pacs.research import perturbation
+from pacs.research.exclusions import Whom
+from pacs.research.model import ExclusionScope
+from tests.unit.pacs.research.projects.conftest import ADMINISTRATOR, RESEARCHER, STEWARD
+
+SEXES = "FM"
+
+
+@pytest.fixture
+def exact(monkeypatch):
+    """Count without noise, so that what is counted can be seen."""
+    monkeypatch.setattr(perturbation, "noise", lambda *_: 0)
+
+
+@pytest.fixture
+def population(store_patients, project):
+    """Forty patients: half of them women, aged 0 to 78, ten with contrast, one by a maker whom nobody else has."""
+    return store_patients(
+        range(40),
+        PatientSex=lambda number: SEXES[number % 2],
+        PatientAge=lambda number: f"{number * 2:03}Y",
+        Manufacturer=lambda number: "SIEMENS" if number else "UIH",
+        ContrastBolusAgent=lambda number: "Iopamidol" if number < 10 else None,
+        StudyDescription=lambda number: "TDM thorax" if number < 20 else "TDM abdomen BENALI",
+        StudyDate=lambda number: f"{2015 + number // 10}0615",
+        ConvolutionKernel="Br40",
+    )
+
+
+QUESTIONS = [
+    ({}, "40"),
+    ({"sex": "F"}, "20"),
+    ({"sex": "F\\M"}, "40"),
+    ({"age_min": "50"}, "15"),
+    ({"age_min": "40", "age_max": "59"}, "10"),
+    ({"age_min": "90"}, "fewer than 5"),
+    ({"contrast": "yes"}, "10"),
+    ({"contrast": "no", "sex": "M"}, "15"),
+    ({"year": "2015"}, "10"),
+    ({"year": "2015-2016"}, "20"),
+    ({"words": "thorax"}, "20"),
+    ({"words": "TDM Abdomen"}, "20"),
+    ({"words": "benali"}, "fewer than 5"),
+    ({"StudyDescription": "*thorax*"}, "20"),
+    ({"StudyDescription": "*BENALI*"}, "fewer than 5"),
+    ({"kernel": "br4*"}, "40"),
+    ({"kernel": "br5*"}, "fewer than 5"),
+    ({"manufacturer": "SIEMENS"}, "40"),
+    ({"manufacturer": "UNITED IMAGING"}, "fewer than 5"),
+    ({"modality": "MR"}, "fewer than 5"),
+    ({"modality": "MR\\CT", "ModalitiesInStudy": "CT"}, "40"),
+]
+
+
+def test_conditions_find_what_they_ask_for(research, population, exact):
+    for given, expected in QUESTIONS:
+        assert str(research.counting.count(RESEARCHER, "lungs", given).counts.patients) == expected, given
+
+
+def test_facets_count_patients_and_name_nothing_that_is_rare(research, population, exact):
+    answer = research.counting.count_by_facet(RESEARCHER, "lungs", {})
+    facets = {facet.name: {name: str(shown) for name, shown in facet.values} for facet in answer.facets}
+    few = "fewer than 5"
+    assert facets["sex"] == {"F": "20", "M": "20", "other": few}
+    assert facets["manufacturer"] == {"SIEMENS": "40", "other": few}
+    assert facets["modality"] == {"CT": "40", "other": few}
+    assert facets["contrast"] == {"yes": "10", "no": "30", "other": few}
+    assert list(facets["age"]) == [*(f"{age}-{age + 9}" for age in range(0, 90, 10)), "90+", "other"]
+    assert facets["age"]["0-9"] == "5"
+    assert facets["age"]["90+"] == few
+    assert facets["body_part"] == {"other": "40"}
+    assert "2015" not in repr(answer)
+    assert research.counting.count_by_facet(RESEARCHER, "lungs", {"modality": "MR"}).facets == ()
+
+
+def test_a_cell_counts_as_the_question_for_it_does(research, population):
+    """So that nothing is averaged out by asking for the same patients in several ways."""
+    women = research.counting.count(RESEARCHER, "lungs", {"sex": "F"}).counts.patients
+    facets = research.counting.count_by_facet(RESEARCHER, "lungs", {"modality": "CT"}).facets
+    assert dict(next(facet.values for facet in facets if facet.name == "sex"))["F"] == women
+    for given in ({"PatientSex": "f"}, {"sex": "F", "kernel": "*"}, {"sex": "F", "year": "2000-2030"}):
+        assert research.counting.count(STEWARD, "lungs", given).counts.patients == women
+
+
+def test_two_projects_see_noise_of_their_own(research, make_project, population):
+    make_project("brains")
+    questions = [{"age_min": str(age)} for age in range(0, 50, 5)] + [{"age_max": str(age)} for age in range(49, 90, 5)]
+
+    def ask(slug):
+        return [research.counting.count(RESEARCHER, slug, given).counts for given in questions]
+
+    assert ask("lungs") == ask("lungs")
+    assert ask("lungs") != ask("brains")
+
+
+def test_whoever_objected_is_not_counted(research, archive, population, exact, audited):
+    def count(slug="lungs"):
+        return str(research.counting.count(RESEARCHER, slug, {"contrast": "yes"}).counts.patients)
+
+    for number in range(5):
+        exclude = research.exclusions.exclude
+        assert exclude(STEWARD, "lungs", Whom(f"P{number}"), reason="He objected.") is ExclusionScope.PATIENT
+    assert count() == "5"
+    study = population[5].StudyInstanceUID
+    scope = research.exclusions.exclude(ADMINISTRATOR, None, Whom(study_instance_uid=study), reason="Asked.")
+    assert scope is ExclusionScope.STUDY
+    assert count() == "fewer than 5"
+    kept = research.exclusions.list_all(STEWARD, "lungs")
+    assert len(kept) == 6
+    assert "P1" not in repr(kept)
+    assert study not in repr(kept)
+    research.exclusions.lift(ADMINISTRATOR, None, kept[-1].id, reason="He agreed after all.")
+    assert count() == "5"
+    with pytest.raises(ExclusionNotFound):
+        research.exclusions.lift(STEWARD, "lungs", kept[-1].id, reason="x")
+    assert audited().count("research.exclusion.add") == 6
+
+
+def test_an_objection_holds_after_a_merge_and_for_whoever_comes_later(
+    research, archive, store_patients, project, exact
+):
+    research.exclusions.exclude(STEWARD, "lungs", Whom("P7"), reason="He objected before he came.")
+    store_patients(range(5, 15))
+    research.exclusions.exclude(STEWARD, "lungs", Whom("P8"), reason="He objected.")
+    assert str(research.counting.count(RESEARCHER, "lungs", {}).counts.studies) == "10"
+    archive.correct.merge_patients(LOCAL, PatientKey("P8", ""), PatientKey("P9", ""), reason="The same person.")
+    studies = research.counting.count(RESEARCHER, "lungs", {}).counts
+    assert str(studies.patients) == "5"  # 7 of 10, rounded down: two objected, one was merged into
+
+
+def test_an_objection_names_one_of_both_and_a_reason(research, project):
+    for whom in (Whom(), Whom("P1", study_instance_uid="1.2")):
+        with pytest.raises(InvalidValue):
+            research.exclusions.exclude(STEWARD, "lungs", whom, reason="x")
+    with pytest.raises(InvalidValue):
+        research.exclusions.exclude(STEWARD, "lungs", Whom("P1"), reason=" ")
+    with pytest.raises(NotPermitted):
+        research.exclusions.exclude(STEWARD, None, Whom("P1"), reason="x")
+
+
+def test_every_question_is_on_record_with_what_was_shown(research, population, audited):
+    answer = research.counting.count(RESEARCHER, "lungs", {"sex": "f", "words": "thorax"})
+    (entry,) = audited("research.cohort.count")
+    assert (entry.principal, entry.project) == (RESEARCHER.name, "lungs")
+    assert orjson.loads(entry.facts) == {
+        "conditions": {"PatientSex": "F", "words": "thorax"},
+        "patients": str(answer.counts.patients),
+    }
+    with pytest.raises(InvalidQuery):
+        research.counting.count(RESEARCHER, "lungs", {"PatientName": "BENALI"})
+
+
+def test_what_was_withheld_is_not_counted(research, archive, population, exact):
+    for dataset in population[:20]:
+        archive.withhold.withhold(LOCAL, dataset.StudyInstanceUID)
+    counts = research.counting.count(RESEARCHER, "lungs", {}).counts
+    assert (str(counts.patients), str(counts.instances)) == ("20", "20")
+
+
+def test_nothing_is_counted_after_the_approval_has_ended(research, population, parts):
+    values = {"approval_ends_on": "2020-01-01"}
+    parts.database.write(lambda connection: connection.execute(research_project.update().values(values)))
+    with pytest.raises(NotNow, match="2020-01-01"):
+        research.counting.count(RESEARCHER, "lungs", {})
