@@ -237,9 +237,15 @@ class ResearchSettings(_Section):
 
     An empty ``master_key_file`` is ``research-master.key`` in the data directory: what the keys of projects are kept
     encrypted under, to be backed up apart from the database.
+
+    Releases are kept at ``storage_url``, a store with credentials of its own; an empty one is the folder
+    ``research-objects`` in the data directory.
     """
 
     master_key_file: Path | None = None
+    storage_url: str = ""
+    access_key: str = ""
+    secret_key: SecretStr = SecretStr("")
     k: Annotated[int, Field(ge=2, le=100)] = 5
 
 
@@ -265,6 +271,11 @@ class Settings(_Section):
     def master_key_file(self) -> Path:
         """Where the master key of research is, with the default filled in."""
         return self.research.master_key_file or self.data_dir / "research-master.key"
+
+    @property
+    def research_storage_url(self) -> str:
+        """The URL of the store of releases, with the default filled in."""
+        return self.research.storage_url or f"file://{(self.data_dir / 'research-objects').absolute()}"
 
     @property
     def storage_url(self) -> str:
@@ -305,6 +316,7 @@ def describe(settings: Settings) -> dict[str, Any]:
     values["database"]["url"] = hide_password(settings.database_url)
     values["http"]["viewer_dir"] = str(settings.viewer_dir)
     values["research"]["master_key_file"] = str(settings.master_key_file)
+    values["research"]["storage_url"] = settings.research_storage_url
     for destination in values["routing"]["destinations"]:
         destination["url"] = hide_password(destination["url"])
     for webhook in values["webhooks"]:

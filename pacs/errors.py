@@ -64,6 +64,10 @@ class ReleaseNotFound(NotFound):
     """The project has no such release."""
 
 
+class QuarantinedNotFound(NotFound):
+    """Nothing of this number waits for a decision."""
+
+
 class PseudonymNotFound(NotFound):
     """The project has no such pseudonym."""
 

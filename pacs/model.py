@@ -26,6 +26,7 @@ class Door(StrEnum):
     DIMSE = "dimse"
     STOW = "stow"
     IMPORT = "import"
+    RELEASE = "release"  # of a research project: de-identified, and into a partition of its own
 
 
 class DuplicatePolicy(StrEnum):

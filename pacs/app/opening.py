@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, text
 
 from pacs.app.reading import build_reading
-from pacs.app.research import build_research
+from pacs.app.research import open_research
 from pacs.app.stores import Stores, make_folder, open_stores
 from pacs.archive import Archive
 from pacs.audit.log import AuditLog
@@ -37,6 +37,7 @@ from pacs.maintenance.recompression import Recompressor
 from pacs.maintenance.verification import find_problem
 from pacs.model import CLINICAL_PARTITION, Attributes, Door, DuplicatePolicy, Location, Origin
 from pacs.research import Research
+from pacs.research.releases.building import Builder
 from pacs.retrieve.cache import FolderFrameCache
 from pacs.routing import forward
 from pacs.routing.keeper import QueueKeeper
@@ -66,6 +67,7 @@ class Parts:
     recompress: Recompressor
     audit: AuditLog
     research: Research
+    build_releases: Builder
     journal: Journal | None = None
 
 
@@ -99,17 +101,19 @@ def open_archive(settings: Settings) -> Iterator[Parts]:
             keep_original=timedelta(days=settings.imaging.keep_original_days),
         )
         comparer = Comparer(store, sandbox, spool_directory)
-        yield Parts(
-            archive,
-            database,
-            store,
-            stores.durable,
-            comparer,
-            recompressor,
-            AuditLog(database, settings.data_dir / "audit-head"),
-            build_research(settings, database),
-            stores.journal,
-        )
+        with open_research(settings, database, archive.retrieve, sandbox) as built:
+            yield Parts(
+                archive,
+                database,
+                store,
+                stores.durable,
+                comparer,
+                recompressor,
+                AuditLog(database, settings.data_dir / "audit-head"),
+                built.research,
+                built.builder,
+                stores.journal,
+            )
 
 
 def build_origin(settings: Settings, door: Door) -> Origin:

@@ -28,6 +28,7 @@ from pacs.jobs.worker import TaskFunction, Worker
 from pacs.maintenance import recompression
 from pacs.model import CLINICAL_PARTITION
 from pacs.research import catalogue
+from pacs.research.releases import building
 from pacs.retrieve import series_metadata, thumbnails
 from pacs.routing import availability, forward, rules, webhooks
 from pacs.routing.availability import Announcer
@@ -95,6 +96,7 @@ def delivering(settings: Settings, parts: Parts, commitment: CommitmentService) 
         thumbnails.KIND: pictures.make,
         series_metadata.KIND: parts.archive.series_metadata.make,
         reports.KIND: completer.complete,
+        building.KIND: parts.build_releases.work,
         catalogue.KIND: parts.research.catalogue.work,
         catalogue.KIND_MISSING: parts.research.catalogue.work_on_missing,
         **_build_peer_tasks(settings, parts.archive, commitment, announcer),

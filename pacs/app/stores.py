@@ -51,6 +51,30 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
 
 
 @contextmanager
+def open_research_stores(settings: Settings) -> Iterator[Stores]:
+    """Open the store of releases, which has an address and credentials of its own; raise InvalidSetting or Unavailable.
+
+    Nothing of it is kept on this machine but what is under way.
+    """
+    research = settings.research
+    durable = _open_url(
+        "research.storage_url (PACS_RESEARCH__STORAGE_URL)",
+        settings.research_storage_url,
+        research.access_key,
+        research.secret_key.get_secret_value(),
+    )
+    if isinstance(durable, FilesystemStore):
+        yield Stores(durable, durable, durable.spool_directory, takes_files=True)
+        return
+    incoming = make_folder(settings.data_dir / "research-incoming")
+    if not isinstance(durable, S3Store):
+        yield Stores(durable, durable, incoming)
+        return
+    with closing(PiecedStore(durable)) as store:
+        yield Stores(store, durable, incoming)
+
+
+@contextmanager
 def _open_distant(settings: Settings, distant: S3Store) -> Iterator[Stores]:
     """Put before a distant store what makes it quick: a cache, reading ahead, and a journal if that is wanted."""
     capacity_bytes = settings.storage.cache_bytes
@@ -96,13 +120,15 @@ def make_folder(folder: Path) -> Path:
 
 
 def _open_store(settings: Settings) -> BlobStore:
+    storage = settings.storage
+    name = "storage.url (PACS_STORAGE__URL)"
+    return _open_url(name, settings.storage_url, storage.access_key, storage.secret_key.get_secret_value())
+
+
+def _open_url(setting: str, url: str, access_key: str, secret_key: str) -> BlobStore:
     try:
-        return open_store(
-            settings.storage_url,
-            access_key=settings.storage.access_key,
-            secret_key=settings.storage.secret_key.get_secret_value(),
-        )
+        return open_store(url, access_key=access_key, secret_key=secret_key)
     except ValueError as error:
-        raise InvalidSetting(f"The setting storage.url (PACS_STORAGE__URL) is wrong: {error}") from None
+        raise InvalidSetting(f"The setting {setting} is wrong: {error}") from None
     except StorageError as error:
         raise Unavailable(f"The object store does not answer: {error}") from None

@@ -8,6 +8,7 @@ from pacs.research.counting import Counting
 from pacs.research.exclusions import Exclusions
 from pacs.research.projects import Projects
 from pacs.research.reidentification import Reidentification
+from pacs.research.releases import Releases
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +21,4 @@ class Research:
     cohorts: Cohorts
     counting: Counting
     catalogue: Catalogue
+    releases: Releases
