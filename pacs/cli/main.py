@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pacs.cli import audit, commands, corrections, peers, queue, recompression, tls, withheld, worklist
+from pacs.cli import audit, commands, corrections, peers, queue, recompression, research, tls, withheld, worklist
 from pacs.cli.parsing import Parser, add_command
 from pacs.config import load_settings
 from pacs.errors import InvalidSetting, PacsError
@@ -79,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     peers.add_commands(parsers, common)
     queue.add_commands(parsers, common)
     recompression.add_commands(parsers, common)
+    research.add_commands(parsers, common)
     tls.add_commands(parsers, common)
     worklist.add_commands(parsers, common)
     withheld.add_commands(parsers, common)
