@@ -235,6 +235,9 @@ class IngestSettings(_Section):
 class ResearchSettings(_Section):
     """The research database. ``k`` is the smallest number of patients that is told of; a project may ask for more.
 
+    ``questions_per_day`` is how many counts one person is answered in one project: many differences of counts tell more
+    than each.
+
     An empty ``master_key_file`` is ``research-master.key`` in the data directory: what the keys of projects are kept
     encrypted under, to be backed up apart from the database.
 
@@ -247,6 +250,7 @@ class ResearchSettings(_Section):
     access_key: str = ""
     secret_key: SecretStr = SecretStr("")
     k: Annotated[int, Field(ge=2, le=100)] = 5
+    questions_per_day: Annotated[int, Field(ge=1)] = 200
 
 
 class Settings(_Section):

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement
+import orjson
+from sqlalchemy import ColumnElement, Connection, bindparam, select
 
 from pacs.access import Principal
 from pacs.database.base import Database
+from pacs.database.identity_tables import audit
 from pacs.database.research_tables import research_catalogue
 from pacs.database.tables import series
 from pacs.deid import ProjectKey
+from pacs.errors import NotNow
 from pacs.research.catalogue_values import BODY_PARTS, MAKERS
 from pacs.research.conditions import TOP_AGE, Conditions, parse_conditions
 from pacs.research.exclusions import Exclusions
@@ -20,6 +24,9 @@ from pacs.research.model import Facet, Project, ShownCounts
 from pacs.research.perturbation import show_counts, show_patients
 from pacs.research.population import AGE_BAND, Population
 from pacs.research.recording import note
+
+_COUNT, _FACETS = "cohort.count", "cohort.facets"
+_DAY = timedelta(days=1)
 
 OTHER = "other"
 """What has no value, or one that is not named: counted together."""
@@ -76,10 +83,11 @@ class Answer:
 class Counting:
     """Counts what matches. Any number of threads may call it at once; every question goes on record."""
 
-    def __init__(self, database: Database, keys: Keyring, exclusions: Exclusions) -> None:
+    def __init__(self, database: Database, keys: Keyring, exclusions: Exclusions, questions_per_day: int) -> None:
         self._database = database
         self._keys = keys
         self._exclusions = exclusions
+        self._questions_per_day = questions_per_day
 
     def count(self, principal: Principal, slug: str, given: Mapping[str, str]) -> Answer:
         """Return how many match, for a member; raise InvalidQuery for what cannot be asked."""
@@ -94,6 +102,7 @@ class Counting:
             project = admit(connection, principal, slug, Right.WORK).project
             check_is_running(project)
             conditions = parse_conditions(given)
+            self._check_budget(connection, principal, project, conditions.spelling)
             key = self._keys.open(connection, project)
             population = Population(connection, conditions, self._exclusions.find_excluded(connection, project))
             counts = show_counts(key, project.k, population.read_patients())
@@ -103,15 +112,37 @@ class Counting:
         self._record(principal, project, conditions, answer, with_facets=with_facets)
         return answer
 
+    def _check_budget(
+        self, connection: Connection, principal: Principal, project: Project, spelling: Mapping[str, str]
+    ) -> None:
+        """Raise NotNow for one question too many; one that was asked already teaches nothing, and costs nothing."""
+        since = datetime.now(UTC) - _DAY
+        asked = {"project": project.slug, "principal": principal.name, "since": since}
+        known = [orjson.loads(facts)["conditions"] for facts in connection.execute(_ASKED, asked).scalars()]
+        if dict(spelling) not in known and len(known) >= self._questions_per_day:
+            raise NotNow(f"{self._questions_per_day} questions were answered within a day; ask again tomorrow.")
+
     def _record(
         self, principal: Principal, project: Project, conditions: Conditions, answer: Answer, *, with_facets: bool
     ) -> None:
         """Put the question and what was shown on record before it is shown."""
-        kind = "cohort.facets" if with_facets else "cohort.count"
+        kind = _FACETS if with_facets else _COUNT
         asked, shown = dict(conditions.spelling), str(answer.counts.patients)
         self._database.write(
             lambda connection: note(connection, principal, project, kind, conditions=asked, patients=shown)
         )
+
+
+_ASKED = (
+    select(audit.c.facts)
+    .where(
+        audit.c.project == bindparam("project"),
+        audit.c.principal == bindparam("principal"),
+        audit.c.kind.in_([f"research.{kind}" for kind in (_COUNT, _FACETS)]),
+        audit.c.at >= bindparam("since"),
+    )
+    .distinct()
+)
 
 
 def _count_by(axis: _Axis, population: Population, key: ProjectKey, k: int) -> Facet:

@@ -171,3 +171,13 @@ def test_nothing_is_counted_after_the_approval_has_ended(research, population, p
     parts.database.write(lambda connection: connection.execute(research_project.update().values(values)))
     with pytest.raises(NotNow, match="2020-01-01"):
         research.counting.count(RESEARCHER, "lungs", {})
+
+
+def test_one_person_is_answered_so_many_questions_a_day_and_not_another_persons(research, project, monkeypatch):
+    monkeypatch.setattr(research.counting, "_questions_per_day", 2)
+    for given in ({}, {"sex": "F"}, {"sex": "F"}, {}):
+        research.counting.count(RESEARCHER, "lungs", given)
+    research.counting.count_by_facet(RESEARCHER, "lungs", {"PatientSex": "f"})
+    with pytest.raises(NotNow, match="tomorrow"):
+        research.counting.count(RESEARCHER, "lungs", {"sex": "M"})
+    research.counting.count(STEWARD, "lungs", {"sex": "M"})
