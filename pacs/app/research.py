@@ -58,16 +58,10 @@ def _build(settings: Settings, database: Database, maker: ObjectMaker, opener: P
         projects=Projects(database, keys, settings.research.k, releases.end_with_key),
         exclusions=exclusions,
         reidentification=Reidentification(database),
-<<<<<<< HEAD
         cohorts=cohorts,
-        counting=Counting(database, keys, exclusions),
+        counting=Counting(database, keys, exclusions, settings.research.questions_per_day),
         catalogue=catalogue,
         releases=releases,
-=======
-        cohorts=Cohorts(database, exclusions),
-        counting=Counting(database, keys, exclusions, settings.research.questions_per_day),
-        catalogue=Catalogue(database),
->>>>>>> e300cf0 (Answer so many questions a day, and say why counts and keys are as they are)
     )
     builder = Builder(
         database,
