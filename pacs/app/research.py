@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from pacs.app.releases import PartitionOpener
 from pacs.app.stores import open_research_stores
@@ -14,6 +15,7 @@ from pacs.research.catalogue import Catalogue
 from pacs.research.cohorts import Cohorts
 from pacs.research.counting import Counting
 from pacs.research.exclusions import Exclusions
+from pacs.research.exports.service import Exports
 from pacs.research.keyring import Keyring
 from pacs.research.master_key import MasterKeyFile
 from pacs.research.projects import Projects
@@ -44,10 +46,12 @@ def open_research(
         sweep_spools(stores.spool_directory)
         cache = FolderFrameCache(settings.data_dir / "cache", settings.imaging.cache_bytes)
         opener = PartitionOpener(database, stores, sandbox, cache)
-        yield _build(settings, database, ObjectMaker(database, clinical, sandbox), opener)
+        yield _build(settings, database, ObjectMaker(database, clinical, sandbox), opener, stores.spool_directory)
 
 
-def _build(settings: Settings, database: Database, maker: ObjectMaker, opener: PartitionOpener) -> ResearchParts:
+def _build(
+    settings: Settings, database: Database, maker: ObjectMaker, opener: PartitionOpener, scratch: Path
+) -> ResearchParts:
     keys = Keyring(MasterKeyFile(settings.master_key_file))
     # Whoever objects ends releases, and those have to know who has objected.
     exclusions = Exclusions(database, keys, lambda connection, project: objections.withdraw(connection, project))  # noqa: PLW0108
@@ -62,6 +66,7 @@ def _build(settings: Settings, database: Database, maker: ObjectMaker, opener: P
         counting=Counting(database, keys, exclusions, settings.research.questions_per_day),
         catalogue=catalogue,
         releases=releases,
+        exports=Exports(database, releases, settings.data_dir / "research-exports", scratch),
     )
     builder = Builder(
         database,

@@ -6,6 +6,7 @@ from pacs.research.catalogue import Catalogue
 from pacs.research.cohorts import Cohorts
 from pacs.research.counting import Counting
 from pacs.research.exclusions import Exclusions
+from pacs.research.exports.service import Exports
 from pacs.research.projects import Projects
 from pacs.research.reidentification import Reidentification
 from pacs.research.releases import Releases
@@ -22,3 +23,4 @@ class Research:
     counting: Counting
     catalogue: Catalogue
     releases: Releases
+    exports: Exports
