@@ -16,7 +16,7 @@ from pacs.access import LOCAL, Permission, Principal
 PRINCIPAL = "dicomweb.principal"
 """Where a scope has its Principal."""
 
-_CLINICAL = frozenset(Permission) - {Permission.DELETE, Permission.RESEARCH, Permission.AUDIT}
+_CLINICAL = frozenset({Permission.READ, Permission.WRITE, Permission.CORRECT, Permission.OPERATE})
 
 ANYBODY = Principal("http", _CLINICAL)
 """Who comes in while there is no account."""

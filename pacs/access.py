@@ -24,6 +24,8 @@ class Permission(StrEnum):
     """Withhold what is clinical, and bring it back."""
     OPERATE = "operate"
     """See and direct what the archive does by itself: deliveries, jobs."""
+    ADMINISTER = "administer"
+    """Accounts and tokens."""
     RESEARCH = "research"
     """Come to the door of research; each project decides whom it knows."""
     AUDIT = "audit"

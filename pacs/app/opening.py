@@ -20,6 +20,7 @@ from pacs.database.base import Database
 from pacs.database.opener import open_database
 from pacs.dimse.answers import is_character_set
 from pacs.errors import InvalidSetting, PacsError, Unavailable
+from pacs.identity import Identity, build_identity
 from pacs.imaging.inflation import MemorySink
 from pacs.imaging.sandbox import Sandbox
 from pacs.index.restored import adopt_logs
@@ -66,6 +67,7 @@ class Parts:
     comparer: Comparer
     recompress: Recompressor
     audit: AuditLog
+    identity: Identity
     research: Research
     build_releases: Builder
     journal: Journal | None = None
@@ -110,6 +112,7 @@ def open_archive(settings: Settings) -> Iterator[Parts]:
                 comparer,
                 recompressor,
                 AuditLog(database, settings.data_dir / "audit-head"),
+                build_identity(database),
                 built.research,
                 built.builder,
                 stores.journal,

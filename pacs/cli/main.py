@@ -7,7 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pacs.cli import audit, commands, corrections, peers, queue, recompression, research, tls, withheld, worklist
+from pacs.cli import (
+    accounts,
+    audit,
+    commands,
+    corrections,
+    peers,
+    queue,
+    recompression,
+    research,
+    tls,
+    withheld,
+    worklist,
+)
 from pacs.cli.parsing import Parser, add_command
 from pacs.config import load_settings
 from pacs.errors import InvalidSetting, PacsError
@@ -74,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     fetch.add_argument(
         "--to", type=Path, metavar="DIR", help="where to put them (default: viewer in the data directory)"
     )
+    accounts.add_commands(parsers, common)
     audit.add_commands(parsers, common)
     corrections.add_commands(parsers, common)
     peers.add_commands(parsers, common)
