@@ -16,6 +16,7 @@ from dicomweb import (
     corrections,
     delete,
     errors,
+    login,
     qido,
     queue,
     rendered,
@@ -27,14 +28,16 @@ from dicomweb import (
     workitems,
     worklist,
 )
-from dicomweb.auth import Doorkeeper, Recognised
+from dicomweb.auth import Doorkeeper, Guarded
 from dicomweb.capabilities import AnswerOptions, methods_of
 from dicomweb.changes import Waiters
 from dicomweb.context import Context
 from dicomweb.middleware import CompressJson, HeadAsGet, NoSniffing, Unrouted
 from dicomweb.pages import Pages, build_style_router
 from dicomweb.plain_route import PlainFirst
+from dicomweb.rules import Rules
 from pacs.archive import Archive
+from pacs.identity import Identity
 from pacs.model import Door, Origin
 
 DESCRIPTION = (
@@ -78,6 +81,7 @@ def create_app(
     may_delete: bool = False,
     is_local: bool = False,
     form_key: bytes = b"",
+    identity: Identity | None = None,
     waiters: Waiters | None = None,
 ) -> FastAPI:
     """Return an application that serves ``archive``; it can be called more than once in a process.
@@ -86,9 +90,10 @@ def create_app(
     has. ``origin`` is what the settings say of objects that come in by STOW-RS. ``boundary_key`` must be the same in
     all processes that answer for this archive; without one, each application makes its own. ``public_url`` is scheme,
     host and port by which clients reach this server, for the addresses in its answers; without it, the client's Host is
-    believed. ``may_delete``: whoever comes in may delete. ``is_local``: only this machine reaches the
-    server, and whoever comes in may do everything else. ``form_key`` is to the forms of pages what ``boundary_key`` is
-    to multipart. ``waiters`` hold the requests that wait for changes, for the caller to let go when the server stops.
+    believed. ``form_key`` is to the forms of pages what ``boundary_key`` is to multipart. ``identity`` knows who may
+    come in. While that is nobody, or without one, everybody may; then ``may_delete`` says whether everybody may delete,
+    and ``is_local`` that only this machine reaches the server, so that everybody may do all the rest. ``waiters`` hold
+    the requests that wait for changes, for the caller to let go when the server stops.
     """
     context = Context(
         archive,
@@ -110,13 +115,17 @@ def create_app(
     workitems.install(app, context)
     services = _build_services(context, cors_origins)
     routers = [*services, *_build_besides(context, is_ready, waiters or Waiters(archive.changes.watch))]
+    if identity is not None:
+        routers.append(login.build_router(context, identity))
     for router in routers:
         app.include_router(router)
     unrouted = Unrouted([route for router in services for route in router.routes])
     app.router.routes.append(Route(context.root + "/{rest:path}", unrouted, include_in_schema=False))
     app.router.routes.append(WebSocketRoute("/{rest:path}", workitem_events.refuse))
     routes = [route for router in routers for route in router.routes]
-    _surround(app, routes, cors_origins, Doorkeeper(is_local=is_local, may_delete=may_delete))
+    recogniser = None if identity is None else identity.recogniser
+    doorkeeper = Doorkeeper(is_local=is_local, may_delete=may_delete, recogniser=recogniser)
+    _surround(app, routes, cors_origins, context, doorkeeper)
     if viewer is not None:
         app.mount("/", viewer, name="viewer")
     return app
@@ -142,10 +151,13 @@ def _build_besides(
     ]
 
 
-def _surround(app: FastAPI, routes: Sequence[BaseRoute], cors_origins: Sequence[str], doorkeeper: Doorkeeper) -> None:
+def _surround(
+    app: FastAPI, routes: Sequence[BaseRoute], cors_origins: Sequence[str], context: Context, doorkeeper: Doorkeeper
+) -> None:
     """Put around the application what every request passes; what is added last is the outermost."""
     app.add_middleware(PlainFirst, routes=routes)
-    app.add_middleware(Recognised, doorkeeper=doorkeeper)
+    rules = Rules(context.root)
+    app.add_middleware(Guarded, doorkeeper=doorkeeper, rules=rules, public_url=context.public_url)
     app.add_middleware(CompressJson)
     app.add_middleware(HeadAsGet)
     app.add_middleware(NoSniffing)

@@ -24,6 +24,7 @@ from pacs.errors import (
     ScheduledStepExists,
     Unavailable,
 )
+from pacs.identity.problems import AccountExists, LoginFailed, LoginRequired, TooManyAttempts
 from pacs.workitems.problems import WorkitemEnded, WorkitemExists, WorkitemProblem
 
 RETRY_AFTER_SECONDS = 30
@@ -66,6 +67,10 @@ class UnsupportedMediaType(PacsError):
 STATUS: tuple[tuple[type[PacsError], int], ...] = (
     (NotFound, 404),
     (NotPermitted, 403),
+    (LoginRequired, 401),
+    (LoginFailed, 401),
+    (TooManyAttempts, 429),
+    (AccountExists, 409),
     (InvalidQuery, 400),
     (InvalidValue, 400),
     (CannotCorrect, 409),

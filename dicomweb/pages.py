@@ -89,9 +89,9 @@ class Pages:
         )
         response = HTMLResponse(body, status, {**HEADERS, "Content-Language": language, "Vary": "Accept-Language"})
         if is_new:
-            self.set_cookie(response, _FORM_COOKIE, browser)
+            self.set_cookie(request, response, _FORM_COOKIE, browser)
         if request.query_params.get("lang") == language:
-            self.set_cookie(response, _LANGUAGE_COOKIE, language, max_age=_YEAR_SECONDS)
+            self.set_cookie(request, response, _LANGUAGE_COOKIE, language, max_age=_YEAR_SECONDS)
         return response
 
     async def read_form(self, request: Request) -> dict[str, str]:
@@ -118,9 +118,12 @@ class Pages:
         if not browser or not hmac.compare_digest(token.encode(), self._make_token(request, browser).encode()):
             raise InvalidForm
 
-    def set_cookie(self, response: Response, name: str, value: str, *, max_age: int | None = None) -> None:
+    def set_cookie(
+        self, request: Request, response: Response, name: str, value: str, *, max_age: int | None = None
+    ) -> None:
         """Set a cookie that no script reads and no other site's form brings along; without an age, for this sitting."""
-        response.set_cookie(name, value, max_age=max_age, secure=self._is_secure, httponly=True, samesite="lax")
+        is_secure = self._is_secure or request.url.scheme == "https"
+        response.set_cookie(name, value, max_age=max_age, secure=is_secure, httponly=True, samesite="lax")
 
     def _make_token(self, request: Request, browser: str) -> str:
         principal = principal_of(request)

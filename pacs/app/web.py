@@ -49,6 +49,7 @@ def build_http(
         may_delete=settings.http.may_delete,
         is_local=_is_local(settings),
         form_key=secrets.get_or_make(parts.database, "form"),
+        identity=parts.identity,
         waiters=waiters,
     )
     config = uvicorn.Config(

@@ -1,7 +1,6 @@
 """Who comes in: known before anything else looks at the request."""
 
 import pytest
-from starlette.requests import HTTPConnection
 
 from dicomweb.auth import Doorkeeper, is_loopback
 from pacs.access import Permission, Role
@@ -9,12 +8,12 @@ from pacs.access import Permission, Role
 
 def connection(**fields):
     headers = [(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()]
-    return HTTPConnection({"type": "http", "headers": headers})
+    return {"type": "http", "headers": headers}
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "127.0.0.1", "localhost:9", "[::1]:8080", "127.3.2.1"])
 def test_who_comes_from_this_machine_to_the_demo_may_do_everything_but_delete(host):
-    principal = Doorkeeper(is_local=True).recognise(connection(host=host))
+    principal = Doorkeeper(is_local=True).recall(connection(host=host))
     assert (principal.name, principal.roles) == ("local", frozenset(Role))
     assert principal.permissions == frozenset(Permission) - {Permission.DELETE}
 
@@ -32,14 +31,14 @@ def test_who_comes_from_this_machine_to_the_demo_may_do_everything_but_delete(ho
     ],
 )
 def test_who_was_passed_on_or_led_astray_to_the_demo_is_anybody(fields):
-    principal = Doorkeeper(is_local=True).recognise(connection(**fields))
+    principal = Doorkeeper(is_local=True).recall(connection(**fields))
     assert (principal.name, principal.roles) == ("http", frozenset())
     assert Permission.RESEARCH not in principal.permissions
 
 
 @pytest.mark.parametrize("is_local", [True, False])
 def test_whoever_comes_in_may_delete_where_the_settings_say_so(is_local):
-    principal = Doorkeeper(is_local=is_local, may_delete=True).recognise(connection(host="localhost"))
+    principal = Doorkeeper(is_local=is_local, may_delete=True).recall(connection(host="localhost"))
     assert Permission.DELETE in principal.permissions
     assert Permission.READ in principal.permissions
 

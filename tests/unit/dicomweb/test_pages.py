@@ -9,8 +9,9 @@ from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse
 
 from dicomweb import errors, pages
-from dicomweb.auth import Doorkeeper, Recognised
+from dicomweb.auth import Doorkeeper, Guarded
 from dicomweb.pages import LANGUAGES, TEXTS, Pages, build_style_router
+from dicomweb.rules import Rules
 from tests.conformance.dicomweb.service import serving
 
 GREETING = {code: {"greeting": f"{code}: {{name}}"} for code in LANGUAGES}
@@ -39,7 +40,7 @@ def client(tmp_path, monkeypatch):
         return JSONResponse(await made.read_form(request))
 
     app.include_router(build_style_router())
-    app.add_middleware(Recognised, doorkeeper=Doorkeeper())
+    app.add_middleware(Guarded, doorkeeper=Doorkeeper(), rules=Rules("/dicom-web"))
     with serving(app) as address, httpx.Client(base_url=address) as opened:
         yield opened
 
