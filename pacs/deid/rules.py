@@ -182,6 +182,7 @@ _BY_VR = {
     "AE": Act.REMOVE,
     "UR": Act.REMOVE,
 }
+_CHARACTERISTIC = f"E.1-1 {Option.RETAIN_PATIENT_CHARACTERISTICS}"
 _TEMPORAL = frozenset({"DA", "DT", "TM"})
 
 
@@ -283,7 +284,9 @@ class RuleBook:
         if tag == PATIENT_AGE or vr == "AS":
             return Rule(Act.AGE, label, vr)
         if vr in TEXT_VRS:
-            return Rule(Act.TEXT, label, vr)
+            # A characteristic that is retained is a word of medicine still, and not whatever was typed there.
+            act = Act.CLEAN if label.startswith(_CHARACTERISTIC) else Act.TEXT
+            return Rule(act, label, vr, may_vanish=True)
         if vr in ("CS", "DS", "IS") or vr in _TEMPORAL:
             return Rule(Act.CHECK, label, vr)
         if vr in _OCTETS:

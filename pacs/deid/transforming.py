@@ -13,7 +13,7 @@ from pacs.deid import codes
 from pacs.deid.charsets import UNDECLARED, decode_text, encodings_of
 from pacs.deid.icc import clean_profile
 from pacs.deid.keys import ProjectKey, Subject
-from pacs.deid.known import KnownValues
+from pacs.deid.known import MIN_NUMBER, KnownValues
 from pacs.deid.moments import cap_age, keep_time, shift_date, shift_date_time
 from pacs.deid.reading import Element, Elements
 from pacs.deid.report import Action, Deed
@@ -46,8 +46,10 @@ _CHECKS = {
         "SH": rb"[+-][0-9]{4} *",
     }.items()
 }
-_TELLING = re.compile(r"@|\d(?:[\s./-]?\d){8}|(?<![^\W_])[A-Za-z]{1,2}[\s-]?\d{5,}")
+_TELLING = re.compile(r"@|\d(?:[\s./-]?\d){8}|(?<![^\W_])[A-Za-z]{1,4}[\s-]?\d{5,}")
 """An address, a phone, an identity card: in text that names devices there is no place for them."""
+_PHONE = re.compile(r"0[5-8]\d{8}|\+?212\d{9}", re.ASCII)
+_BODY_PART_EXAMINED = 0x00180015
 _LONG_NUMBER = re.compile(r"\d(?:[\s_.-]?\d){6}")
 
 Encodings = tuple[str, ...]
@@ -249,14 +251,19 @@ class Transformer:
             value = text.encode() if text.isascii() else b""
         text = value.decode("ascii")
         if vr == "CS":
-            if _LONG_NUMBER.search(text) or _TELLING.search(text) or self._names_someone(text):
+            if _LONG_NUMBER.search(text) or _TELLING.search(text) or self._names_someone(element.tag, text):
                 value = b""
-        elif len(text) > 6 and self._known.holds(text):
+        elif len(text) >= MIN_NUMBER and any(self._tells(part.strip(" \0")) for part in text.split("\\")):
             value = b""
         return encode_element(element.tag, vr, value)
 
-    def _names_someone(self, text: str) -> bool:
-        return self._known.holds(text) and not all(is_medical(word) for word in _WORD.findall(text))
+    def _names_someone(self, tag: int, text: str) -> bool:
+        """Whether a coded string is more than one. A body part is typed by people on many a device."""
+        is_typed = tag == _BODY_PART_EXAMINED
+        return (is_typed or self._known.holds(text)) and not all(is_medical(word) for word in _WORD.findall(text))
+
+    def _tells(self, number: str) -> bool:
+        return self._known.is_value(number) or _PHONE.fullmatch(number) is not None
 
     def _keep_text(self, element: Element, rule: Rule, encodings: Encodings) -> bytes:
         text = decode_text(element.value, encodings).rstrip(" \0")
