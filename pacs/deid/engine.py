@@ -13,6 +13,7 @@ from typing import BinaryIO
 from pydicom import uid
 
 from pacs.deid.charsets import UNDECLARED, decode_text, encodings_of
+from pacs.deid.codestreams import find_text
 from pacs.deid.keys import ProjectKey, Subject, derive_subject, subject_identity
 from pacs.deid.known import KnownValues
 from pacs.deid.moments import age_between
@@ -104,6 +105,7 @@ class _Object:
         self._subject = subject or derive_subject(key, identity_of(self._elements))
         self._image = Image.of(self._elements)
         self._known = KnownValues()
+        self._blank: list[tuple[int, int]] = []
 
     def write(self, target: BinaryIO, decode: FrameDecoder | None, lettering: Lettering | None) -> Report:
         """Write the object; raise Quarantine if a person has to look at it first."""
@@ -122,8 +124,10 @@ class _Object:
             if photometric != self._image.photometric_interpretation:
                 kept[PHOTOMETRIC] = encode_element(PHOTOMETRIC, "CS", photometric.encode())
         syntax = self._target_syntax(is_cleaned=hidden is not None)
-        report = self._report(transformer, syntax, is_cleaned=hidden is not None)
         pixels = self._parsed.pixels
+        if pixels is not None and pixels.is_encapsulated and hidden is None:
+            self._find_text_in_frames(transformer)
+        report = self._report(transformer, syntax, is_cleaned=hidden is not None)
         before = b"".join([kept[tag] for tag in sorted(kept) if pixels is None or tag < pixels.tag])
         after = b"".join([kept[tag] for tag in sorted(kept) if pixels is not None and tag > pixels.tag])
         needles = self._known.needles()
@@ -189,6 +193,16 @@ class _Object:
         self._waived |= reasons & self._released
         if reasons - self._released:
             raise Quarantine(reasons - self._released)
+
+    def _find_text_in_frames(self, transformer: Transformer) -> None:
+        pixels = self._parsed.pixels
+        assert pixels is not None
+        try:
+            self._blank = find_text(self._parsed.stream, pixels)
+        except Quarantine as found:
+            self._hold_back(set(found.reasons))
+        if self._blank:
+            transformer.note(f"{pixels.tag:08X}", Deed.CLEANED, "text segments of compressed frames")
 
     def _look_for_text(self, hidden: Mask | None, decode: FrameDecoder | None, lettering: Lettering) -> None:
         for frame, photometric in iter_frames(self._parsed, self._image, decode):
@@ -271,7 +285,12 @@ class _Object:
         stream.seek(pixels.offset)
         if pixels.is_encapsulated:
             target.write(encode_pixel_header(pixels.tag, "OB", UNDEFINED))
-            _copy(stream, target, pixels.length, 1)
+            end = pixels.offset + pixels.length
+            for offset, length in sorted(self._blank):
+                _copy(stream, target, offset - stream.tell(), 1)
+                target.write(bytes(length))
+                stream.seek(offset + length)
+            _copy(stream, target, end - stream.tell(), 1)
             return
         length = min(pixels.length, self._image.total_bytes or pixels.length)
         target.write(encode_pixel_header(pixels.tag, pixels.vr, length + length % 2))
