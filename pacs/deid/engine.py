@@ -33,7 +33,15 @@ from pacs.deid.profile import BASIC_CODE, Option, Profile
 from pacs.deid.reading import UNDEFINED, Elements, ParsedFile, parse_file, swapped
 from pacs.deid.reasons import Quarantine, Reason
 from pacs.deid.report import Deed, Report
-from pacs.deid.risk import BURNED_IN_ANNOTATION, find_device, find_reasons, is_ultrasound, text_at
+from pacs.deid.risk import (
+    BURNED_IN_ANNOTATION,
+    ENCAPSULATED_DOCUMENT,
+    find_device,
+    find_reasons,
+    is_document,
+    is_ultrasound,
+    text_at,
+)
 from pacs.deid.rules import PATIENT_AGE, RuleBook
 from pacs.deid.transforming import SPECIFIC_CHARACTER_SET, Transformer, gather
 from pacs.deid.writing import encode_element, encode_file_meta, encode_pixel_header, encode_sequence
@@ -42,6 +50,7 @@ METHOD = "PACS de-identification 1"
 SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_UID, SERIES_UID = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
 PATIENT_NAME, PATIENT_ID, ISSUER, BIRTH_DATE = 0x00100010, 0x00100020, 0x00100021, 0x00100030
 _IDENTITY_REMOVED, _METHOD, _METHOD_CODES, _TEMPORAL = 0x00120062, 0x00120063, 0x00120064, 0x00280303
+_PERFORMED_STEP = 0x00081111
 _STUDY_DATES = (0x00080020, 0x00080021, 0x00080022, 0x00080023)
 _CHUNK = 1 << 20
 
@@ -114,7 +123,8 @@ class _Object:
             self._look_for_text(hidden, decode, lettering)
         book = _book_of(self._profile)
         gather(self._elements, book, self._known)
-        transformer = Transformer(book, self._key, self._subject, self._known)
+        released = frozenset({ENCAPSULATED_DOCUMENT} if Reason.DOCUMENT in self._waived else ())
+        transformer = Transformer(book, self._key, self._subject, self._known, released)
         kept = transformer.transform(self._elements)
         self._put_own(kept, transformer, is_cleaned=hidden is not None)
         frames = None
@@ -237,6 +247,9 @@ class _Object:
         for tag in own:
             transformer.note(f"{tag:08X}", Deed.REPLACED if tag in self._elements else Deed.ADDED, "the engine's own")
         kept.update(own)
+        # Type 2 in documents and Type 3 in images (PS3.3 C.17.1 and C.7.3.1): empty here, absent there.
+        if _PERFORMED_STEP in self._elements and is_document(self._elements):
+            kept[_PERFORMED_STEP] = encode_sequence(_PERFORMED_STEP, [])
 
     def _age(self) -> str:
         birth = text_at(self._elements, BIRTH_DATE)

@@ -136,6 +136,7 @@ ALLOWED_TEXT = frozenset(
         0x00189050,  # Transmit Coil Manufacturer Name
         0x00281054,  # Rescale Type
         0x00283004,  # Modality LUT Type
+        0x00420012,  # MIME Type of Encapsulated Document
         0x00541101,  # Attenuation Correction Method
         0x00541103,  # Reconstruction Method
         0x00541104,  # Detector Lines of Response Used
@@ -253,7 +254,7 @@ class RuleBook:
                 return Rule(act, label, vr, identifies=_identifies(row))
 
     def _by_sequence_row(self, action: str, label: str) -> Rule:
-        """Whole sequences go; where it may be removed it is, for an empty or a made-up item says less than none."""
+        """Whole sequences go: where it may be absent it is, else where it may be empty it is."""
         if action in ("K", "C") or "U" in action:
             return Rule(Act.RECURSE, label, "SQ")
         act = Act.REMOVE if "X" in action else Act.EMPTY if "Z" in action else Act.DUMMY
