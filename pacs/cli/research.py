@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from pacs.app import open_archive
-from pacs.cli import cohorts
+from pacs.cli import cohorts, releases
 from pacs.cli.parsing import add_command, add_group
 from pacs.cli.person import whoever_runs_this
 from pacs.cli.terminal import print_table, progress
@@ -32,6 +32,7 @@ def add_commands(parsers: Any, common: argparse.ArgumentParser) -> None:
     _add_objections(orders, common, reasoned)
     add_command(orders, common, "catalogue", build_catalogue, "make what is missing of the catalogue that cohorts ask")
     cohorts.add_orders(orders, common, reasoned)
+    releases.add_orders(orders, common)
 
 
 def _add_projects(orders: Any, common: argparse.ArgumentParser) -> None:

@@ -136,7 +136,6 @@ ALLOWED_TEXT = frozenset(
         0x00189050,  # Transmit Coil Manufacturer Name
         0x00281054,  # Rescale Type
         0x00283004,  # Modality LUT Type
-        0x00420012,  # MIME Type of Encapsulated Document
         0x00541101,  # Attenuation Correction Method
         0x00541103,  # Reconstruction Method
         0x00541104,  # Detector Lines of Response Used
@@ -183,7 +182,6 @@ _BY_VR = {
     "AE": Act.REMOVE,
     "UR": Act.REMOVE,
 }
-_CHARACTERISTIC = f"E.1-1 {Option.RETAIN_PATIENT_CHARACTERISTICS}"
 _TEMPORAL = frozenset({"DA", "DT", "TM"})
 
 
@@ -254,7 +252,7 @@ class RuleBook:
                 return Rule(act, label, vr, identifies=_identifies(row))
 
     def _by_sequence_row(self, action: str, label: str) -> Rule:
-        """Whole sequences go: where it may be absent it is, else where it may be empty it is."""
+        """Whole sequences go; where it may be removed it is, for an empty or a made-up item says less than none."""
         if action in ("K", "C") or "U" in action:
             return Rule(Act.RECURSE, label, "SQ")
         act = Act.REMOVE if "X" in action else Act.EMPTY if "Z" in action else Act.DUMMY
@@ -285,9 +283,7 @@ class RuleBook:
         if tag == PATIENT_AGE or vr == "AS":
             return Rule(Act.AGE, label, vr)
         if vr in TEXT_VRS:
-            # A characteristic that is retained is a word of medicine still, and not whatever was typed there.
-            act = Act.CLEAN if label.startswith(_CHARACTERISTIC) else Act.TEXT
-            return Rule(act, label, vr, may_vanish=True)
+            return Rule(Act.TEXT, label, vr)
         if vr in ("CS", "DS", "IS") or vr in _TEMPORAL:
             return Rule(Act.CHECK, label, vr)
         if vr in _OCTETS:

@@ -125,7 +125,6 @@ def test_a_release_holds_what_the_cohort_holds_and_no_uid_of_it(parts, cohort, d
     assert not any("TAZI" in str(dataset) or "MRN" in str(dataset) for dataset in found)
 
 
-@on_both
 def test_the_manifest_tells_whether_everything_came_whole(parts, cohort):
     release = publish(parts, cohort)
     same, chunks = parts.research.releases.open_manifest(RESEARCHER, SLUG)
@@ -144,7 +143,6 @@ def test_the_manifest_tells_whether_everything_came_whole(parts, cohort):
     assert len(lines) == release.counts.instances
 
 
-@on_both
 def test_the_next_version_has_the_same_bytes_and_keeps_them_once(parts, cohort, tmp_path):
     first = publish(parts, cohort)
     before = blobs(parts, tmp_path)
@@ -166,7 +164,6 @@ def test_two_projects_have_no_uid_and_no_blob_in_common(parts, cohort, tmp_path)
     )
 
 
-@on_both
 def test_no_clinical_uid_is_kept_once_an_object_is_made(parts, cohort):
     release = publish(parts, cohort)
     assert states_of(parts, release) == [("released", "")] * 12
@@ -197,7 +194,6 @@ def test_what_is_gone_when_its_turn_comes_is_left_out(parts, cohort, datasets):
     assert states_of(parts, made).count(("left-out", "")) == 2
 
 
-@on_both
 def test_a_project_has_one_release_under_way(parts, cohort):
     parts.research.releases.start(STEWARD, SLUG, cohort)
     with pytest.raises(NotNow, match="not finished"):
