@@ -35,6 +35,7 @@ from dicomweb.context import Context
 from dicomweb.middleware import CompressJson, HeadAsGet, NoSniffing, Unrouted
 from dicomweb.pages import Pages, build_style_router
 from dicomweb.plain_route import PlainFirst
+from dicomweb.reads import Record, Recorded
 from dicomweb.rules import Rules
 from pacs.archive import Archive
 from pacs.identity import Identity
@@ -82,6 +83,7 @@ def create_app(
     is_local: bool = False,
     form_key: bytes = b"",
     identity: Identity | None = None,
+    record: Record | None = None,
     waiters: Waiters | None = None,
 ) -> FastAPI:
     """Return an application that serves ``archive``; it can be called more than once in a process.
@@ -92,8 +94,9 @@ def create_app(
     host and port by which clients reach this server, for the addresses in its answers; without it, the client's Host is
     believed. ``form_key`` is to the forms of pages what ``boundary_key`` is to multipart. ``identity`` knows who may
     come in. While that is nobody, or without one, everybody may; then ``may_delete`` says whether everybody may delete,
-    and ``is_local`` that only this machine reaches the server, so that everybody may do all the rest. ``waiters`` hold
-    the requests that wait for changes, for the caller to let go when the server stops.
+    and ``is_local`` that only this machine reaches the server, so that everybody may do all the rest. ``record`` writes
+    down who saw what. ``waiters`` hold the requests that wait for changes, for the caller to let go when the server
+    stops.
     """
     context = Context(
         archive,
@@ -125,7 +128,7 @@ def create_app(
     routes = [route for router in routers for route in router.routes]
     recogniser = None if identity is None else identity.recogniser
     doorkeeper = Doorkeeper(is_local=is_local, may_delete=may_delete, recogniser=recogniser)
-    _surround(app, routes, cors_origins, context, doorkeeper)
+    _surround(app, routes, cors_origins, context, doorkeeper, record=record)
     if viewer is not None:
         app.mount("/", viewer, name="viewer")
     return app
@@ -152,10 +155,18 @@ def _build_besides(
 
 
 def _surround(
-    app: FastAPI, routes: Sequence[BaseRoute], cors_origins: Sequence[str], context: Context, doorkeeper: Doorkeeper
+    app: FastAPI,
+    routes: Sequence[BaseRoute],
+    cors_origins: Sequence[str],
+    context: Context,
+    doorkeeper: Doorkeeper,
+    *,
+    record: Record | None,
 ) -> None:
     """Put around the application what every request passes; what is added last is the outermost."""
     app.add_middleware(PlainFirst, routes=routes)
+    if record is not None:
+        app.add_middleware(Recorded, record=record, root=context.root)
     rules = Rules(context.root)
     app.add_middleware(Guarded, doorkeeper=doorkeeper, rules=rules, public_url=context.public_url)
     app.add_middleware(CompressJson)

@@ -8,7 +8,7 @@ import hmac
 from collections.abc import Mapping
 from http.cookies import CookieError
 from pathlib import Path
-from secrets import token_hex
+from secrets import token_bytes, token_hex
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -41,12 +41,14 @@ HEADERS = {
 }
 
 STYLE_ROOT = "/style"
+_STYLE_TYPES = {".css": "text/css", ".svg": "image/svg+xml"}
 FORM_TOKEN = "form_token"  # noqa: S105 - a field's name
 MAX_FORM_BYTES = 64 * 1024
 _LANGUAGE_COOKIE = "pacs_language"
 _FORM_COOKIE = "pacs_form"
 _YEAR_SECONDS = 365 * 24 * 3600
 _FORM_COOKIE_LENGTH = 32
+_MASK_LENGTH = 64
 
 _FOLDER = Path(__file__).parent
 
@@ -84,7 +86,7 @@ class Pages:
             languages=[(code, name, _address_in(request, code)) for code, name in LANGUAGES.items()],
             direction="rtl" if language in _RIGHT_TO_LEFT else "ltr",
             principal=principal_of(request),
-            form_token=self._make_token(request, browser),
+            form_token=_hide(self._make_token(request, browser)),
             **values,
         )
         response = HTMLResponse(body, status, {**HEADERS, "Content-Language": language, "Vary": "Accept-Language"})
@@ -115,7 +117,11 @@ class Pages:
     def check_token(self, request: Request, token: str) -> None:
         """Raise InvalidForm unless a page of ours gave this token to this browser, and to who is logged in now."""
         browser = _cookies_of(request).get(_FORM_COOKIE, "")
-        if not browser or not hmac.compare_digest(token.encode(), self._make_token(request, browser).encode()):
+        try:
+            mask, masked = (bytes.fromhex(half) for half in (token[:_MASK_LENGTH], token[_MASK_LENGTH:]))
+        except ValueError:
+            raise InvalidForm from None
+        if not browser or not hmac.compare_digest(_masked(masked, mask), self._make_token(request, browser)):
             raise InvalidForm
 
     def set_cookie(
@@ -125,10 +131,10 @@ class Pages:
         is_secure = self._is_secure or request.url.scheme == "https"
         response.set_cookie(name, value, max_age=max_age, secure=is_secure, httponly=True, samesite="lax")
 
-    def _make_token(self, request: Request, browser: str) -> str:
+    def _make_token(self, request: Request, browser: str) -> bytes:
         principal = principal_of(request)
         said = f"{browser}\0{principal.name}\0{principal.session}"
-        return hmac.digest(self._form_key, said.encode(), "sha256").hex()
+        return hmac.digest(self._form_key, said.encode(), "sha256")
 
 
 class Translator:
@@ -159,17 +165,28 @@ def language_of(request: Request) -> str:
 
 
 def build_style_router() -> APIRouter:
-    """Return what gives out the style sheets of ``dicomweb/style``, which say nothing of anybody."""
+    """Return what gives out ``dicomweb/style``, style sheets and an icon, which say nothing of anybody."""
     router = APIRouter(include_in_schema=False)
-    sheets = {path.name: path for path in (_FOLDER / "style").glob("*.css")}
+    files = {path.name: path for path in (_FOLDER / "style").iterdir() if path.suffix in _STYLE_TYPES}
 
     @router.get(STYLE_ROOT + "/{name}")
     def give_style(name: str) -> Response:
-        if name not in sheets:
+        if name not in files:
             return Response(status_code=404)
-        return FileResponse(sheets[name], media_type="text/css", headers={"Cache-Control": "no-cache"})
+        file = files[name]
+        return FileResponse(file, media_type=_STYLE_TYPES[file.suffix], headers={"Cache-Control": "no-cache"})
 
     return router
+
+
+def _hide(token: bytes) -> str:
+    """Return a token as no other page has it: its length once compressed must not tell how much of it was guessed."""
+    mask = token_bytes(len(token))
+    return mask.hex() + _masked(token, mask).hex()
+
+
+def _masked(token: bytes, mask: bytes) -> bytes:
+    return bytes(one ^ other for one, other in zip(token, mask, strict=False))
 
 
 def _address_in(request: Request, language: str) -> str:

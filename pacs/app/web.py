@@ -50,6 +50,7 @@ def build_http(
         is_local=_is_local(settings),
         form_key=secrets.get_or_make(parts.database, "form"),
         identity=parts.identity,
+        record=parts.audit.write,
         waiters=waiters,
     )
     config = uvicorn.Config(

@@ -68,6 +68,10 @@ class AuditLog:
         self._database = database
         self._head_file = head_file
 
+    def write(self, entry: Entry) -> None:
+        """Append an entry in a transaction of its own: for what changes nothing else."""
+        self._database.write(lambda connection: record(connection, entry))
+
     def seal(self) -> int:
         """Give every entry that waits its place in the chain; return how many there were."""
         count = 0
@@ -145,8 +149,7 @@ class AuditLog:
 
     def _note_use(self, principal: Principal, kind: str, chosen: Chosen) -> None:
         principal.check(Permission.AUDIT)
-        entry = Entry(kind, principal, chosen.subject, {"of": chosen.principal or "all"}, chosen.project)
-        self._database.write(lambda connection: record(connection, entry))
+        self.write(Entry(kind, principal, chosen.subject, {"of": chosen.principal or "all"}, chosen.project))
 
     def _iter_rows(self, statement: Select[Any], end: int) -> Iterator[Any]:
         """Yield rows up to a place, a page in a transaction, so that a log of any length holds up nobody."""

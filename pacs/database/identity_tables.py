@@ -71,6 +71,7 @@ session = Table(
     Column("expires_at", Instant, nullable=False),
     UniqueConstraint("digest"),
     Index(None, "expires_at"),
+    sqlite_autoincrement=True,  # in the audit log a number is one session for ever, though its row goes
 )
 
 access_token = Table(

@@ -14,7 +14,9 @@ from dicomweb.rules import Rules
 from pacs.access import LOCAL, Permission, Role, permissions_of
 from pacs.app import open_archive
 from pacs.app.web import build_http
+from pacs.audit.log import Chosen
 from pacs.config import Settings, StorageSettings
+from pacs.errors import Unavailable
 from tests.builders import as_part10, build_ct, new_uid
 from tests.conformance.dicomweb.service import MULTIPART_DICOM, multipart_body, serving
 
@@ -352,6 +354,79 @@ def test_the_pages_speak_the_languages(browser, language):
     assert login_texts.TEXTS[language]["title"] in page.text
     assert f'lang="{language}" dir="{"rtl" if language == "ar" else "ltr"}"' in page.text
     assert len({frozenset(sentences) for sentences in login_texts.TEXTS.values()}) == 1
+
+
+def test_what_was_typed_is_in_no_log(browser, person, caplog):
+    caplog.set_level("DEBUG")
+    name = person()
+    send_login(browser, name, "a wrong password")
+    send_login(browser, name)
+    assert "pacs_session" in browser.cookies
+    said = "".join(record.getMessage() for record in caplog.records if not record.name.startswith("http"))
+    assert not [word for word in (PASSWORD, "a wrong password", browser.cookies["pacs_session"]) if word in said]
+
+
+# What is written down
+
+
+@pytest.fixture
+def study(ask):
+    """The path of a study, and its UID."""
+    dataset = build_ct()
+    body = multipart_body(as_part10(dataset))
+    assert ask(Role.DEVICE, "POST", "/dicom-web/studies", content=body, headers={"Content-Type": MULTIPART_DICOM})
+    return str(dataset.StudyInstanceUID)
+
+
+def test_who_sees_a_study_is_written_down_once_before_he_does(site, browser, person, study, monkeypatch):
+    *_, parts = site
+    name = person()
+    send_login(browser, name)
+    headers = {"Accept": "application/dicom+json"}
+    assert browser.get(f"/dicom-web/studies/{new_uid()}/metadata", headers=headers).status_code == 404
+    assert seen_by(parts, name) == []
+    with monkeypatch.context() as patched:
+        patched.setattr(type(parts.database), "write", unavailable)
+        response = browser.get(f"/dicom-web/studies/{study}/metadata", headers=headers)
+        assert (response.status_code, response.json()["error"]) == (503, "Unavailable")
+        assert study not in response.text
+    for path in ("metadata", "series", "instances", "metadata", "thumbnail"):
+        assert browser.get(f"/dicom-web/studies/{study}/{path}", headers={"Accept": "*/*"}).is_success
+    assert seen_by(parts, name) == [("study.read", study, {})]
+
+
+def test_who_searched_is_written_down_without_what_for(site, browser, person, study):
+    *_, parts = site
+    name = person()
+    send_login(browser, name)
+    headers = {"Accept": "application/dicom+json"}
+    for query in ("", "?PatientName=SECRET*&limit=2", "?limit=3&PatientName=OTHER", "?PatientID=1&StudyDate=20200101"):
+        assert browser.get(f"/dicom-web/studies{query}", headers=headers).is_success
+    assert seen_by(parts, name) == [
+        ("study.search", "", {}),
+        ("study.search", "", {"by": ["PatientName"]}),
+        ("study.search", "", {"by": ["PatientID", "StudyDate"]}),
+    ]
+
+
+def test_a_study_by_wado_uri_and_by_a_token_is_seen_as_well(site, ask, study):
+    *_, parts = site
+    dataset = ask(Role.TECHNICIAN, "GET", f"/dicom-web/studies/{study}/instances").json()[0]
+    series, instance = (dataset[tag]["Value"][0] for tag in ("0020000E", "00080018"))
+    before = len(seen_by(parts, "radiologist"))
+    path = f"/wado?requestType=WADO&studyUID={study}&seriesUID={series}&objectUID={instance}"
+    assert ask(Role.RADIOLOGIST, "GET", f"{path}&contentType=application/dicom").is_success
+    assert seen_by(parts, "radiologist")[before:] == [("study.read", study, {})]
+
+
+def unavailable(*_):
+    raise Unavailable
+
+
+def seen_by(parts, name):
+    parts.audit.seal()
+    found = parts.audit.iter_entries(LOCAL, Chosen(principal=name, kind="study"))
+    return [(entry["kind"], entry["subject"], entry["facts"]) for entry in found]
 
 
 # Before there is any account

@@ -90,7 +90,14 @@ def test_a_form_of_our_own_is_read(client):
     assert response.json() == {"form_token": token, "name": "é", "empty": ""}
 
 
-@pytest.mark.parametrize("token", ["", "0" * 64, "é"])
+def test_no_two_pages_have_the_same_token(client):
+    first, second = token_of(client.get("/greeting")), token_of(client.get("/greeting"))
+    assert first != second
+    assert client.post("/greeting", data={"form_token": first}).is_success
+    assert client.post("/greeting", data={"form_token": second}).is_success
+
+
+@pytest.mark.parametrize("token", ["", "0" * 64, "0" * 128, "0" * 127, "é"])
 def test_a_form_of_another_page_is_refused(client, token):
     client.get("/greeting")
     response = client.post("/greeting", data={"form_token": token})
@@ -122,7 +129,8 @@ def test_a_page_may_load_nothing_from_elsewhere_and_run_nothing(client):
     assert "SameSite=lax" in cookie
 
 
-def test_pages_have_their_style_sheet(client):
-    response = client.get(re.search(r'href="(/style/[^"]+)"', client.get("/greeting").text)[1])
-    assert response.headers["Content-Type"].startswith("text/css")
+def test_pages_have_their_style_sheet_and_icon(client):
+    addresses = re.findall(r'href="(/style/[^"]+)"', client.get("/greeting").text)
+    types = [client.get(address).headers["Content-Type"].partition(";")[0] for address in addresses]
+    assert types == ["image/svg+xml", "text/css"]
     assert client.get("/style/..%2fpages.py").status_code == 404

@@ -87,6 +87,7 @@ def _add_accounts() -> None:
             sa.ForeignKeyConstraint(["account_id"], ["account.id"], name=op.f(f"fk_{table}_account_id")),
             sa.PrimaryKeyConstraint("id", name=op.f(f"pk_{table}")),
             sa.UniqueConstraint("digest", name=op.f(f"uq_{table}_digest")),
+            sqlite_autoincrement=table == "session",
         )
         op.create_index(op.f(f"ix_{table}_account_id"), table, ["account_id"])
     op.create_index(op.f("ix_session_expires_at"), "session", ["expires_at"])
