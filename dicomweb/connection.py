@@ -5,9 +5,10 @@ Nor does its WebSocket get rid of a client that stops reading.
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 MAX_HEAD_BYTES = 256 * 1024
@@ -21,6 +22,10 @@ MAX_MESSAGE_BYTES = 64 * 1024
 """Of what a client says over a WebSocket, which nobody here listens to."""
 UNREAD_SECONDS = 60.0
 """How long a WebSocket client may take nothing of what was sent to it."""
+
+
+SEND_FILE = "http.response.zerocopysend"
+"""The ASGI extension by which a part of a file is sent without being read into memory."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -57,9 +62,13 @@ class GuardedProtocol(HttpToolsProtocol):
             self.send_400_response("The head of the request is too long.")
 
     def on_headers_complete(self) -> None:
-        """Begin to wait for the body."""
+        """Begin to wait for the body, and let the answer have files in it where nothing is encrypted."""
         self._reads_head = False
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before and self.scheme == "http":
+            self.scope["extensions"] = {SEND_FILE: {}}
+            self.cycle.send = partial(_send, self.cycle, self.loop)  # type: ignore[method-assign]
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body as it came: uvicorn would copy it twice, and stop reading after each."""
@@ -99,6 +108,32 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.abort()
         else:
             self._watch(BODY_SECONDS - silent)
+
+
+async def _send(cycle: RequestResponseCycle, loop: asyncio.AbstractEventLoop, message: Any) -> None:
+    """Send a message as uvicorn does; of a file its bytes, which the kernel takes from where it has them.
+
+    Those count as a piece of a body of known length. Raises what a connection says that was closed meanwhile.
+    """
+    if message["type"] != SEND_FILE:
+        await RequestResponseCycle.send(cycle, message)
+        return
+    if cycle.chunked_encoding is not False or message["count"] > cycle.expected_content_length:
+        raise RuntimeError("A file is sent only in a body of known length.")
+    if cycle.flow.write_paused and not cycle.disconnected:
+        await cycle.flow.drain()
+    if not (cycle.disconnected or cycle.transport.is_closing()):
+        try:
+            sent = await loop.sendfile(cycle.transport, message["file"], message["offset"], message["count"])
+        except OSError:
+            sent = 0
+        cycle.expected_content_length -= sent
+        if sent != message["count"]:  # the client is gone; nobody shortens a stored file
+            cycle.disconnected = True
+            cycle.transport.abort()
+            return
+        if not message["more_body"]:
+            await RequestResponseCycle.send(cycle, {"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class GuardedWebSocket(WebSocketsSansIOProtocol):

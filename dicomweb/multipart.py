@@ -9,8 +9,15 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 from dicomweb.errors import MultipartError
+from pacs.imaging.sources import FileRange
+
+P = TypeVar("P")
+
+Piece = bytes | FileRange
+"""A piece of a body: bytes, or a range of a file that is sent without being read."""
 
 MAX_BOUNDARY_LENGTH = 70
 MAX_HEADER_BYTES = 16 * 1024
@@ -186,12 +193,17 @@ def _nothing() -> None:
     pass
 
 
+def _in_no_file() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A part of an answer; ``length_bytes`` is None if unknown.
 
     ``iter_chunks`` is called once, when its turn comes; ``close`` gives back what the part holds if it never does.
     ``iter_range`` yields bytes from a start up to, not including, an end; None if they are not the same each time.
+    ``open_file`` returns all of it as a range of a file, to be closed; None if it is in none.
     """
 
     content_type: str
@@ -200,6 +212,16 @@ class Part:
     iter_chunks: Callable[[], Iterator[bytes]]
     close: Callable[[], None] = _nothing
     iter_range: Callable[[int, int], Iterator[bytes]] | None = None
+    open_file: Callable[[], FileRange | None] = _in_no_file
+
+    def iter_pieces(self) -> Iterator[Piece]:
+        """Yield a file if all of it lies in one, or else its chunks."""
+        file = self.open_file()
+        if file is None:
+            yield from self.iter_chunks()
+        else:
+            yield file
+            self.close()
 
     @property
     def head(self) -> bytes:
@@ -233,10 +255,19 @@ def measure(boundary: str, parts: Iterable[Part]) -> int | None:
 
 def write(boundary: str, parts: Iterable[Part]) -> Iterator[bytes]:
     """Yield a multipart body; parts are taken one by one, as they are sent."""
+    return _write(boundary, ((part, part.iter_chunks()) for part in parts))
+
+
+def write_pieces(boundary: str, parts: Iterable[Part]) -> Iterator[Piece]:
+    """Yield the same body with what lies in files as files, each of which whoever takes it closes."""
+    return _write(boundary, ((part, part.iter_pieces()) for part in parts))
+
+
+def _write(boundary: str, parts: Iterable[tuple[Part, Iterator[P]]]) -> Iterator[bytes | P]:
     mark = boundary.encode("ascii")
-    for part in parts:
+    for part, pieces in parts:
         yield b"\r\n--" + mark + b"\r\n" + part.head
-        yield from part.iter_chunks()
+        yield from pieces
     yield b"\r\n--" + mark + b"--"
 
 

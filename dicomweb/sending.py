@@ -19,9 +19,10 @@ from starlette.types import Receive, Scope, Send
 
 from dicomweb import media_types, multipart
 from dicomweb.caching import Entity, choose_range
+from dicomweb.connection import SEND_FILE
 from dicomweb.errors import problem
 from dicomweb.middleware import IS_HEAD
-from dicomweb.multipart import Part
+from dicomweb.multipart import Part, Piece
 from dicomweb.threads import OwnThreads
 from pacs.retrieve import Representation
 
@@ -34,6 +35,8 @@ STEP_BYTES = 1024 * 1024
 STEP_SECONDS = 0.02
 """So much of a body is read in one change of threads, and held in memory for as long as its client likes to take; or
 what was made of it in that time, so that what takes long to make is sent as it comes."""
+STEP_FILES = 16
+"""So many files are open of a body at once: they take no memory, and are sent one after the other."""
 _SMALL_BYTES = 64 * 1024
 
 
@@ -54,7 +57,7 @@ def as_part(representation: Representation, media_type: str, address: str) -> Pa
     transfer_syntax_uid = "" if media_type in media_types.SAFE_DOCUMENTS else representation.transfer_syntax_uid
     content_type = media_types.content_type(media_type, transfer_syntax_uid)
     length_bytes, close, iter_range = representation.length_bytes, representation.close, representation.iter_range
-    return Part(content_type, address, length_bytes, iter_chunks, close, iter_range)
+    return Part(content_type, address, length_bytes, iter_chunks, close, iter_range, representation.open_file)
 
 
 def warning(request: Request, text: str) -> str:
@@ -71,7 +74,8 @@ def not_modified(request: Request, entity: Entity) -> Response:
 def send_single(request: Request, part: Part, entity: Entity) -> Response:
     """Return the answer that is one part, or the range of it that was asked for."""
     headers = {**entity.headers(is_repeatable=part.iter_range is not None), "Content-Location": part.location}
-    body = _Body(part.iter_chunks, part.content_type, part.length_bytes, part.close, part.iter_range)
+    iter_pieces = part.iter_pieces if _takes_files(request) else part.iter_chunks
+    body = _Body(iter_pieces, part.content_type, part.length_bytes, part.close, part.iter_range)
     return _send_body(request, body, entity, headers)
 
 
@@ -86,7 +90,7 @@ def send_multipart(request: Request, boundary: str, media_type: str, parts: Iter
         for part in known:
             stack.callback(part.close)
         body = _Body(
-            partial(multipart.write, boundary, parts),
+            partial(multipart.write_pieces if known and _takes_files(request) else multipart.write, boundary, parts),
             media_types.multipart_type(media_type, boundary),
             multipart.measure(boundary, known) if known else None,
             stack.pop_all().close,
@@ -99,7 +103,7 @@ def send_multipart(request: Request, boundary: str, media_type: str, parts: Iter
 class _Body:
     """What an answer consists of: all of it, and ranges where they are the same each time."""
 
-    iter_chunks: Callable[[], Iterator[bytes]]
+    iter_pieces: Callable[[], Iterator[Piece]]
     content_type: str
     length_bytes: int | None
     close: Callable[[], None]
@@ -108,7 +112,8 @@ class _Body:
 
 def _send_body(request: Request, body: _Body, entity: Entity, headers: dict[str, str]) -> Response:
     is_head = bool(request.scope.get(IS_HEAD))
-    chunks, length_bytes, status = body.iter_chunks(), body.length_bytes, 200
+    length_bytes, status = body.length_bytes, 200
+    pieces = body.iter_pieces()
     if body.iter_range is not None and length_bytes is not None:
         headers["Accept-Ranges"] = "bytes"
         wanted = None if is_head else choose_range(request.headers, entity.tag, length_bytes)
@@ -119,8 +124,8 @@ def _send_body(request: Request, body: _Body, entity: Entity, headers: dict[str,
                 refusal = {"Content-Range": f"bytes */{length_bytes}", "Accept-Ranges": "bytes"}
                 return problem(416, "RangeNotSatisfiable", "The range begins behind the last byte.", refusal)
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{length_bytes}"
-            chunks, length_bytes, status = body.iter_range(start, end), end - start, 206
-    answer = _Streamed(request, chunks, _headers_of(headers, body.content_type, length_bytes), body.close, status)
+            pieces, length_bytes, status = body.iter_range(start, end), end - start, 206
+    answer = _Streamed(request, pieces, _headers_of(headers, body.content_type, length_bytes), body.close, status)
     if not is_head:
         # The first bytes are read before anything is promised.
         answer.read_first(length_bytes)
@@ -146,30 +151,44 @@ def _headers_of(headers: dict[str, str], content_type: str, length_bytes: int | 
     return {**headers, "Content-Type": content_type, **length}
 
 
+def _takes_files(request: Request) -> bool:
+    """Whether the connection sends files without their being read; what has no body opens none."""
+    return SEND_FILE in (request.scope.get("extensions") or ()) and not request.scope.get(IS_HEAD)
+
+
 @dataclass(frozen=True, slots=True)
 class _Step:
     """What is sent between two changes of threads; ``is_last`` says that nothing follows."""
 
-    chunks: list[bytes]
+    pieces: list[Piece]
     is_last: bool
 
+    def close(self) -> None:
+        """Close its files, those that were sent and those that never will be."""
+        for piece in self.pieces:
+            if not isinstance(piece, bytes):
+                piece.close()
 
-def _read_step(chunks: Iterator[bytes]) -> _Step:
-    """Return the next bytes of a body: small neighbours joined, for each is sent alone, but no large one copied."""
-    step: list[bytes] = []
+
+def _read_step(pieces: Iterator[Piece]) -> _Step:
+    """Return the next pieces of a body: small neighbours joined, for each is sent alone, but no large one copied."""
+    step: list[Piece] = []
     small: list[bytes] = []
-    is_last, left = True, STEP_BYTES
+    is_last, left, files_left = True, STEP_BYTES, STEP_FILES
     until = monotonic() + STEP_SECONDS
-    for chunk in chunks:
-        if len(chunk) < _SMALL_BYTES:
-            small.append(chunk)
+    for piece in pieces:
+        if isinstance(piece, bytes) and len(piece) < _SMALL_BYTES:
+            small.append(piece)
         else:
             if small:
                 step.append(b"".join(small))
                 small = []
-            step.append(chunk)
-        left -= len(chunk)
-        if left <= 0 or monotonic() > until:
+            step.append(piece)
+        if isinstance(piece, bytes):
+            left -= len(piece)
+        else:
+            files_left -= 1
+        if left <= 0 or files_left <= 0 or monotonic() > until:
             is_last = False
             break
     if small:
@@ -183,14 +202,14 @@ class _Streamed(StreamingResponse):
     def __init__(
         self,
         request: Request,
-        chunks: Iterator[bytes],
+        pieces: Iterator[Piece],
         headers: dict[str, str],
         close: Callable[[], None] | None,
         status: int,
     ) -> None:
         super().__init__((), status, headers=headers)
         self._threads: OwnThreads = request.scope[THREADS]
-        self._chunks = chunks
+        self._pieces = pieces
         self._close_body = close
         self._step = _Step([], is_last=bool(request.scope.get(IS_HEAD)))
 
@@ -200,13 +219,14 @@ class _Streamed(StreamingResponse):
         Raises EOFError if such a body is not as long as is known.
         """
         try:
-            self._step = _read_step(self._chunks)
+            self._step = _read_step(self._pieces)
         except BaseException:
             self._give_back()
             raise
         if self._step.is_last:
             self._give_back()
-            if length_bytes not in (None, sum(map(len, self._step.chunks))):
+            if length_bytes not in (None, sum(map(len, self._step.pieces))):
+                self._step.close()
                 raise EOFError("the body is not as long as it was said to be")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -216,27 +236,38 @@ class _Streamed(StreamingResponse):
             start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             await send(start)
             while not self._step.is_last:
-                for chunk in self._step.chunks:
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await _send_step(self._step, send)
                 if hung_up is not None and hung_up.done():
                     return
                 self._step = _Step([], is_last=True)  # its memory is free while the next one is read
-                self._step = await self._threads.run(partial(_read_step, self._chunks))
-            *chunks, last = self._step.chunks or [b""]
-            for chunk in chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": last, "more_body": False})
+                self._step = await self._threads.run(partial(_read_step, self._pieces))
+            await _send_step(self._step, send)
         finally:
             if hung_up is not None:
                 hung_up.cancel()
+            self._step.close()
             self._give_back()
 
     def _give_back(self) -> None:
-        if isinstance(self._chunks, Generator):
-            self._chunks.close()
+        if isinstance(self._pieces, Generator):
+            self._pieces.close()
         if self._close_body is not None:
             self._close_body()
             self._close_body = None
+
+
+async def _send_step(step: _Step, send: Send) -> None:
+    """Send the pieces of a step, and the end of the body with the last ones; its files are closed."""
+    pieces = step.pieces or [b""] * step.is_last
+    try:
+        for left, piece in zip(range(len(pieces) - 1, -1, -1), pieces, strict=True):
+            more = {"more_body": left > 0 or not step.is_last}
+            if isinstance(piece, bytes):
+                await send({"type": "http.response.body", "body": piece, **more})
+            else:
+                await send({"type": SEND_FILE, "file": piece.file, "offset": piece.start, "count": len(piece), **more})
+    finally:
+        step.close()
 
 
 async def _await_hang_up(receive: Receive) -> None:

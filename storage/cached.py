@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 from storage.base import BlobStat, BlobStore
 from storage.bounded import TEMPORARY, BoundedFolder
 from storage.keys import blob_key, key_digest
-from storage.ranged import RangedReader, clip_range
+from storage.ranged import FileRange, RangedReader, clip_range, open_range
 from storage.spool import Spool, disk_errors, pread_all
 
 if TYPE_CHECKING:
@@ -63,6 +63,14 @@ class CachedStore:
         if start > 0 or not self._kept.may_keep(key):
             return stream
         return io.BufferedReader(_KeepingReader(stream, self._kept.begin(key)), _BUFFER_BYTES)
+
+    def open_file(self, key: str, start: int, end: int) -> FileRange | None:
+        """Return the bytes in the blob's file if it is kept here, as ``InFiles`` has it."""
+        descriptor = self._kept.open(key)
+        if descriptor is None:
+            return None
+        is_within = end <= os.fstat(descriptor).st_size - _LENGTH_BYTES
+        return open_range(descriptor, start, end if is_within else start)
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Return the bytes; if they turn out to be the whole blob they are kept."""

@@ -19,7 +19,7 @@ from typing import BinaryIO
 from storage.base import BlobStat
 from storage.errors import BlobConflict, BlobNotFound, StorageError, StorageUnavailable
 from storage.keys import SPOOL_FOLDER, check_key, is_valid_key
-from storage.ranged import RangedReader, clip_range
+from storage.ranged import FileRange, RangedReader, clip_range, open_range
 from storage.spool import Spool, disk_errors, pread_all
 
 # What opening a key says when there is no such blob: the key, or a folder of it, is absent or of the other kind.
@@ -59,6 +59,10 @@ class FilesystemStore:
             return os.fdopen(descriptor, "rb")
         first, last = clip_range(start, end, os.fstat(descriptor).st_size)
         return io.BufferedReader(RangedReader(descriptor, first, last))
+
+    def open_file(self, key: str, start: int, end: int) -> FileRange | None:
+        """Return the same bytes in the blob's file, as ``InFiles`` has it."""
+        return open_range(self._open(key), start, end)
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Return bytes ``start`` up to, not including, ``end``, as far as the blob goes."""

@@ -21,6 +21,7 @@ from storage.base import BlobStat, BlobStore
 from storage.errors import BlobConflict, BlobNotFound, StorageError, StorageUnavailable
 from storage.filesystem import FilesystemStore
 from storage.keys import blob_key, key_digest
+from storage.ranged import FileRange, InFiles
 from storage.spool import Spool, disk_errors
 
 LOGGER = logging.getLogger(__name__)
@@ -155,6 +156,12 @@ class JournaledStore:
         with suppress(BlobNotFound):
             return self._local.open(key, start, end)
         return self._distant.open(key, start, end)
+
+    def open_file(self, key: str, start: int, end: int) -> FileRange | None:
+        """Return the bytes in a file of this machine if they are in one, as ``InFiles`` has it."""
+        with suppress(BlobNotFound):
+            return self._local.open_file(key, start, end)
+        return self._distant.open_file(key, start, end) if isinstance(self._distant, InFiles) else None
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Return the bytes, wherever they are by now."""

@@ -36,6 +36,9 @@ class Memory:
         for offset in range(start, end, 65_537):
             yield self.read_range(offset, min(offset + 65_537, end))
 
+    def open_file(self, start, end):
+        return None
+
     def write(self, data):
         self.data += data
         return len(data)

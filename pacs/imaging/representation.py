@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
+from pacs.imaging.sources import FileRange
 from pacs.imaging.syntaxes import EXPLICIT_VR_LITTLE_ENDIAN, TransferSyntax, lookup
 
 
@@ -52,6 +53,10 @@ def _nothing() -> None:
     pass
 
 
+def _in_no_file() -> None:
+    return None
+
+
 @dataclass(slots=True)
 class Representation:
     """Bytes that are ready to be sent: how many, in which syntax. Whoever opened it closes it, or uses ``with``."""
@@ -63,6 +68,9 @@ class Representation:
     _close: Callable[[], None] = _nothing
     iter_range: Callable[[int, int], Iterator[bytes]] | None = None
     """Yields bytes from a start up to, not including, an end; None where the bytes are made anew for every answer."""
+
+    open_file: Callable[[], FileRange | None] = _in_no_file
+    """Returns the bytes as a range of a file, to be sent without being read, and closed; None if there is none now."""
 
     def iter_chunks(self) -> Iterator[bytes]:
         """Yield the bytes in chunks of 256 KiB to 1 MiB or so; left in the middle, it closes what it reads from.

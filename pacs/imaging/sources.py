@@ -6,12 +6,30 @@ known before the first byte is read, and a large value passes through in chunks.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from typing import Protocol
 
 import numpy as np
 
 CHUNK_BYTES = 512 * 1024
 _SHORT_BYTES = 64 * 1024
+
+
+class FileRange(Protocol):
+    """Bytes from ``start`` of an open ``file`` on, which the kernel can send; its length is how many. To be closed."""
+
+    start: int
+
+    def __len__(self) -> int: ...
+
+    @property
+    def file(self) -> FileIO:
+        """The open file, unbuffered."""
+        ...
+
+    def close(self) -> None:
+        """Close the file; a second time does nothing."""
+        ...
 
 
 class RangedSource(Protocol):
@@ -28,6 +46,10 @@ class RangedSource(Protocol):
 
     def iter_range(self, start: int, end: int) -> Iterator[bytes]:
         """Yield the same bytes in chunks; what the iterator has open is closed with it."""
+        ...
+
+    def open_file(self, start: int, end: int) -> FileRange | None:
+        """Return the same bytes in the file where they lie; None if they lie in none and are to be read."""
         ...
 
 
@@ -129,6 +151,14 @@ class Pieces:
                 yield piece[first:last]
             else:
                 yield from Splice(piece.source, piece.start + first, piece.start + last).iter_chunks()
+
+    def open_file(self) -> FileRange | None:
+        """Return everything as a range of the file in which it lies; None if it is to be read instead."""
+        pieces = self.freeze()
+        match pieces:
+            case (Splice(source, start, end, 1),):
+                return source.open_file(start, end)
+        return None
 
     def _iter_parts(self) -> Iterator[bytes]:
         for piece in self.freeze():

@@ -52,6 +52,9 @@ class IncomingSpool(Spool):
             except StorageUnavailable as error:
                 raise Unavailable from error
 
+    def open_file(self, start: int, end: int) -> None:
+        """Return None: what is on its way in lies in no file yet."""
+
 
 @dataclass(frozen=True, slots=True)
 class Incoming:

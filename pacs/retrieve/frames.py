@@ -50,7 +50,8 @@ class FrameReader:
         if targets[:1] == (stored.uid,) and pieces is not None:
             close = closer(opened.release())
             uid, media_type, iter_range = stored.uid, stored.media_type, pieces.iter_range
-            return Representation(uid, media_type, pieces.length_bytes, pieces.iter_chunks, close, iter_range)
+            length_bytes, iter_chunks = pieces.length_bytes, pieces.iter_chunks
+            return Representation(uid, media_type, length_bytes, iter_chunks, close, iter_range, pieces.open_file)
         uid, media_type, frames = self._choose(opened, [frame_number], acceptable)
         (frame,) = frames
         size = len(frame.data)

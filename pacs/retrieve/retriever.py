@@ -44,6 +44,7 @@ from pacs.retrieve.frames import UNDECODABLE, FrameReader
 from pacs.retrieve.stored import SpoolScratch, StoredBytes
 from storage.ahead import Extent, ReadAhead
 from storage.base import BlobStore
+from storage.ranged import InFiles
 
 __all__ = ["ANY", "DEFAULT", "DICOM", "Acceptable", "Frames", "Representation", "Retriever", "Revision"]
 
@@ -78,6 +79,7 @@ class Retriever:
         self._read_ahead = read_ahead
         self._database = database
         self._store = store
+        self._files = store if isinstance(store, InFiles) else None
         self._partition_id = partition_id
         self._spool_directory = spool_directory
         self._codec = codec
@@ -315,6 +317,7 @@ class Retriever:
             source.size_bytes,
             lambda: source.iter_range(0, source.size_bytes),
             iter_range=source.iter_range,
+            open_file=lambda: source.open_file(0, source.size_bytes),
         )
 
     @contextmanager
@@ -351,7 +354,7 @@ class Retriever:
         return OpenInstance(header, decode_layout(stored.layout), source, stored.steps, stored.location)
 
     def _source(self, record: InstanceRecord) -> StoredBytes:
-        return StoredBytes(self._store, record.location, lambda: self._relocate(record))
+        return StoredBytes(self._store, record.location, lambda: self._relocate(record), self._files)
 
     def _relocate(self, record: InstanceRecord) -> Location:
         """Return where the instance lies now; raise InstanceNotFound if it is gone."""

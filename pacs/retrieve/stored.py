@@ -10,6 +10,7 @@ from pacs.errors import OutOfResources, Unavailable
 from pacs.model import Location
 from storage.base import BlobStore
 from storage.errors import BlobNotFound, StorageError, StorageFull
+from storage.ranged import FileRange, InFiles
 from storage.spool import Spool
 
 LOGGER = logging.getLogger(__name__)
@@ -25,8 +26,16 @@ class StoredBytes:
     A blob may be packed into another between the look-up and the read: the location is looked up once more.
     """
 
-    def __init__(self, store: BlobStore, location: Location, relocate: Callable[[], Location] | None = None) -> None:
+    def __init__(
+        self,
+        store: BlobStore,
+        location: Location,
+        relocate: Callable[[], Location] | None = None,
+        files: InFiles | None = None,
+    ) -> None:
+        """Read from ``store``; ``files`` is the same store, if it has blobs in files."""
         self._store = store
+        self._files = files
         self._location = location
         self._relocate = relocate
 
@@ -57,6 +66,13 @@ class StoredBytes:
                 if not chunk:
                     return
                 yield chunk
+
+    def open_file(self, start: int, end: int) -> FileRange | None:
+        """Return bytes ``start`` up to, not including, ``end`` in their file; None if they are to be read."""
+        files = self._files
+        if files is None or end > self.size_bytes:
+            return None
+        return self._located(lambda place: files.open_file(place.blob_key, place.offset + start, place.offset + end))
 
     def _located(self, read: Callable[[Location], T]) -> T:
         with store_errors():
@@ -94,6 +110,9 @@ class SpoolScratch:
         """Yield the same bytes in chunks."""
         for offset in range(start, end, _CHUNK_BYTES):
             yield self.read_range(offset, min(end, offset + _CHUNK_BYTES))
+
+    def open_file(self, start: int, end: int) -> None:
+        """Return None: what was made on the way is in memory, or in a file that ends with it."""
 
     def close(self) -> None:
         """Free memory and disk."""

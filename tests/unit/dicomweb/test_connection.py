@@ -97,3 +97,37 @@ def test_a_body_that_the_application_does_not_take_is_not_read_on():
     head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % length
     assert talk(head + bytes(length), app=stall).startswith(b"HTTP/1.1 204 ")
     assert connection.MAX_UNREAD_BYTES < kept[0] <= 2 * connection.MAX_UNREAD_BYTES
+
+
+def sender(file, *, has_length=True):
+    """Return an application that answers with a file between two words."""
+
+    async def send_file(scope, receive, send):
+        assert connection.SEND_FILE in scope["extensions"]
+        size = file.stat().st_size
+        headers = [(b"content-length", b"%d" % (size + 6))] if has_length else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"<<<", "more_body": True})
+        with file.open("rb", buffering=0) as opened:
+            part = {"file": opened, "offset": 2, "count": size - 2, "more_body": True}
+            await send({"type": connection.SEND_FILE, **part})
+            await send({"type": connection.SEND_FILE, "file": opened, "offset": 0, "count": 2, "more_body": True})
+        await send({"type": "http.response.body", "body": b">>>"})
+
+    return send_file
+
+
+def test_a_file_is_sent_in_its_place_and_the_connection_goes_on(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(bytes(range(256)) * 20_000)
+    body = b"<<<" + file.read_bytes()[2:] + b"\0\1>>>"
+    answers = talk(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2, app=sender(file))
+    assert answers.count(body) == 2
+    assert answers.count(b"HTTP/1.1 200") == 2
+
+
+def test_a_file_in_a_body_of_unknown_length_is_a_mistake_that_ends_the_connection(tmp_path, caplog):
+    file = tmp_path / "file"
+    file.write_bytes(b"content")
+    assert b"content" not in talk(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", app=sender(file, has_length=False))
+    assert "Exception in ASGI application" in caplog.text
