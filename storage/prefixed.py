@@ -7,6 +7,7 @@ from typing import BinaryIO
 from storage.base import BlobStat, BlobStore
 from storage.errors import BlobNotFound
 from storage.keys import check_key, is_valid_key
+from storage.ranged import FileRange, InFiles
 from storage.spool import Spool
 
 
@@ -21,6 +22,7 @@ class PrefixedStore:
         """Make a part of a store; raise ValueError for a prefix that no key can begin with."""
         check_key(prefix)
         self._store = store
+        self._files = store if isinstance(store, InFiles) else None
         self._prefix = f"{prefix}/"
 
     def put(self, key: str, spool: Spool) -> BlobStat:
@@ -31,6 +33,10 @@ class PrefixedStore:
     def open(self, key: str, start: int = 0, end: int | None = None) -> BinaryIO:
         """Return a stream of bytes ``start`` up to, not including, ``end``."""
         return self._store.open(self._place(key), start, end)
+
+    def open_file(self, key: str, start: int, end: int) -> FileRange | None:
+        """Return the bytes in the blob's file if the store has them in one, as ``InFiles`` has it."""
+        return None if self._files is None else self._files.open_file(self._place(key), start, end)
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Return bytes ``start`` up to, not including, ``end``, as far as the blob goes."""

@@ -12,6 +12,7 @@ from storage.filesystem import FilesystemStore
 from storage.journaled import Journal, JournaledStore
 from storage.keys import blob_key
 from storage.memory import MemoryStore
+from storage.prefixed import PrefixedStore
 from storage.ranged import InFiles
 from storage.spool import Spool
 
@@ -81,6 +82,16 @@ def test_a_journal_has_files_of_what_waits_in_it(tmp_path):
     assert store.open_file(KEY, 0, 10) is None
     put(store, journal.blobs.spool_directory)
     assert read(store.open_file(KEY, 0, 10)) == DATA[:10]
+
+
+def test_a_part_of_a_store_has_the_files_of_the_store(tmp_path):
+    folder = FilesystemStore(tmp_path / "objects")
+    part = PrefixedStore(folder, "part")
+    put(part, folder.spool_directory)
+    assert read(part.open_file(KEY, 1, 9)) == DATA[1:9]
+    with pytest.raises(BlobNotFound):
+        part.open_file("../escape", 0, 1)
+    assert PrefixedStore(MemoryStore(), "part").open_file(KEY, 0, 1) is None
 
 
 def test_a_store_in_memory_has_no_files():
