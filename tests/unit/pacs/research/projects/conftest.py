@@ -23,11 +23,24 @@ APPROVAL = Approval("A-12/2026", "CNDP", date(2099, 12, 31))
 PRIVATE_KEY, PUBLIC_KEY = generate_key_pair()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def parts(request, tmp_path):
-    """An archive over each engine, its objects in memory."""
+def on_both_engines(test):
+    """Mark a test to be run over PostgreSQL, too: one that asks of the database what engines may answer otherwise."""
+    test.is_on_both_engines = True
+    return test
+
+
+def pytest_generate_tests(metafunc):
+    if "engine" in metafunc.fixturenames:
+        postgres = [pytest.param("postgresql", marks=pytest.mark.postgres)]
+        others = postgres if getattr(metafunc.function, "is_on_both_engines", False) else []
+        metafunc.parametrize("engine", ["sqlite", *others])
+
+
+@pytest.fixture
+def parts(request, engine, tmp_path):
+    """An archive over an engine, its objects in memory."""
     url = ""
-    if request.param == "postgresql":
+    if engine == "postgresql":
         template = request.getfixturevalue("postgres_template")
         url = request.getfixturevalue("postgres").create_database(template=template)
     settings = Settings(

@@ -14,6 +14,7 @@ from pacs.research import catalogue
 from pacs.research.catalogue_values import describe
 from pacs.routing.following import Follower
 from tests.builders import as_part10, build_dataset
+from tests.unit.pacs.research.projects.conftest import on_both_engines
 
 
 def described(**values):
@@ -91,6 +92,7 @@ def follow(parts):
     return follow
 
 
+@on_both_engines
 def test_it_follows_what_comes_and_goes(parts, archive, store, follow):
     first = build_dataset(PatientSex="F", SeriesDescription="Thorax")
     store(first)
@@ -132,6 +134,7 @@ def test_a_correction_is_told_of(parts, archive, store, follow):
     assert row.sex == "F"
 
 
+@on_both_engines
 def test_what_was_stored_before_is_made_by_command_and_in_the_background(parts, store):
     store(*(build_dataset(PatientID=f"P{number}") for number in range(3)))
     assert parts.research.catalogue.count_missing() == 3

@@ -7,7 +7,7 @@ from pacs.errors import CohortNotFound, InvalidProject, InvalidQuery, NotNow, No
 from pacs.research.cohorts import find_cohort
 from pacs.research.exclusions import Whom
 from pacs.research.model import CohortState, ProjectRole
-from tests.unit.pacs.research.projects.conftest import ADMINISTRATOR, RESEARCHER, STEWARD
+from tests.unit.pacs.research.projects.conftest import ADMINISTRATOR, RESEARCHER, STEWARD, on_both_engines
 
 
 @pytest.fixture
@@ -16,6 +16,7 @@ def cohort(research, project, store_patients):
     return research.cohorts.create(RESEARCHER, "lungs", "women", {"sex": "F"})
 
 
+@on_both_engines
 def test_a_cohort_goes_from_draft_to_approved_by_two_people(research, cohort, audited):
     assert (cohort.state, cohort.conditions) == (CohortState.DRAFT, {"PatientSex": "F"})
     requested = research.cohorts.request(RESEARCHER, "lungs", cohort.id)
@@ -44,6 +45,7 @@ def test_nobody_approves_what_he_has_requested(research, cohort):
     assert research.cohorts.approve(second, "lungs", cohort.id).state is CohortState.APPROVED
 
 
+@on_both_engines
 def test_what_was_refused_can_be_changed_and_requested_again(research, cohort):
     research.cohorts.request(RESEARCHER, "lungs", cohort.id)
     with pytest.raises(NotNow):
@@ -92,6 +94,7 @@ def test_names_are_given_once_and_conditions_are_read_first(research, cohort):
         research.cohorts.create(STEWARD, "lungs", "somebody", {"PatientID": "P1"})
 
 
+@on_both_engines
 def test_what_is_released_is_read_page_by_page_without_who_objected(parts, research, cohort, project, store_patients):
     datasets = store_patients([20, 20], PatientSex="F") + store_patients([21], PatientSex="M")
     research.exclusions.exclude(STEWARD, "lungs", Whom("P3"), reason="He objected.")

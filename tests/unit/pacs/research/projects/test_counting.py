@@ -10,7 +10,7 @@ from pacs.errors import ExclusionNotFound, InvalidQuery, InvalidValue, NotNow, N
 from pacs.research import perturbation
 from pacs.research.exclusions import Whom
 from pacs.research.model import ExclusionScope
-from tests.unit.pacs.research.projects.conftest import ADMINISTRATOR, RESEARCHER, STEWARD
+from tests.unit.pacs.research.projects.conftest import ADMINISTRATOR, RESEARCHER, STEWARD, on_both_engines
 
 SEXES = "FM"
 
@@ -61,11 +61,13 @@ QUESTIONS = [
 ]
 
 
+@on_both_engines
 def test_conditions_find_what_they_ask_for(research, population, exact):
     for given, expected in QUESTIONS:
         assert str(research.counting.count(RESEARCHER, "lungs", given).counts.patients) == expected, given
 
 
+@on_both_engines
 def test_facets_count_patients_and_name_nothing_that_is_rare(research, population, exact):
     answer = research.counting.count_by_facet(RESEARCHER, "lungs", {})
     facets = {facet.name: {name: str(shown) for name, shown in facet.values} for facet in answer.facets}
@@ -102,6 +104,7 @@ def test_two_projects_see_noise_of_their_own(research, make_project, population)
     assert ask("lungs") != ask("brains")
 
 
+@on_both_engines
 def test_whoever_objected_is_not_counted(research, archive, population, exact, audited):
     def count(slug="lungs"):
         return str(research.counting.count(RESEARCHER, slug, {"contrast": "yes"}).counts.patients)
@@ -125,6 +128,7 @@ def test_whoever_objected_is_not_counted(research, archive, population, exact, a
     assert audited().count("research.exclusion.add") == 6
 
 
+@on_both_engines
 def test_an_objection_holds_after_a_merge_and_for_whoever_comes_later(
     research, archive, store_patients, project, exact
 ):
@@ -173,6 +177,7 @@ def test_nothing_is_counted_after_the_approval_has_ended(research, population, p
         research.counting.count(RESEARCHER, "lungs", {})
 
 
+@on_both_engines
 def test_one_person_is_answered_so_many_questions_a_day_and_not_another_persons(research, project, monkeypatch):
     monkeypatch.setattr(research.counting, "_questions_per_day", 2)
     for given in ({}, {"sex": "F"}, {"sex": "F"}, {}):

@@ -19,9 +19,11 @@ from tests.unit.pacs.research.projects.conftest import (
     OTHER,
     RESEARCHER,
     STEWARD,
+    on_both_engines,
 )
 
 
+@on_both_engines
 def test_a_project_is_made_by_an_administrator_and_known_to_its_members(research, project):
     assert project.approval == APPROVAL
     assert project.k == 5
@@ -126,6 +128,7 @@ def asked_of_the_database(call):
     return statements, str(raised.value)
 
 
+@on_both_engines
 def test_what_is_none_of_his_business_is_what_is_not_there(research, project):
     research.cohorts.create(RESEARCHER, "lungs", "all", {})
     forbidden, absent = everything(research, OTHER, "lungs"), everything(research, OTHER, "nothing")
@@ -153,6 +156,7 @@ def test_a_steward_of_the_project_who_is_none_of_the_site_decides_nothing(resear
         research.cohorts.approve(RESEARCHER, "lungs", 1)
 
 
+@on_both_engines
 def test_members_go_and_come_in_another_role(research, project):
     research.projects.remove_member(ADMINISTRATOR, "lungs", RESEARCHER.name)
     with pytest.raises(ProjectNotFound):

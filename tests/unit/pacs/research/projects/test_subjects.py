@@ -14,12 +14,7 @@ from pacs.errors import InvalidValue, NotNow, NotPermitted, PseudonymNotFound, R
 from pacs.research.keyring import Keyring
 from pacs.research.master_key import MasterKeyFile
 from pacs.research.subjects import fix_subject, open_pair
-from tests.unit.pacs.research.projects.conftest import (
-    ADMINISTRATOR,
-    PRIVATE_KEY,
-    RESEARCHER,
-    STEWARD,
-)
+from tests.unit.pacs.research.projects.conftest import ADMINISTRATOR, PRIVATE_KEY, RESEARCHER, STEWARD, on_both_engines
 
 
 @pytest.fixture
@@ -41,6 +36,7 @@ def test_a_patient_is_one_subject_in_all_his_studies(project, store_patients, fi
     assert fix(project, other).pseudonym != subject.pseudonym
 
 
+@on_both_engines
 def test_two_projects_know_him_by_nothing_in_common(parts, make_project, store_patients, fix):
     datasets = store_patients(range(6))
     lungs, brains = make_project("lungs"), make_project("brains")
@@ -80,6 +76,7 @@ def test_whoever_is_asked_for_two_projects_share_no_pseudonym_and_no_digest(name
         assert here == {derive(first, name) for name in names}
 
 
+@on_both_engines
 def test_a_merge_changes_no_subject_and_what_comes_later_joins_it(archive, project, store_patients, fix):
     released, unreleased = store_patients([1, 2])
     subject = fix(project, released)
@@ -90,6 +87,7 @@ def test_a_merge_changes_no_subject_and_what_comes_later_joins_it(archive, proje
     assert fix(project, later) == subject
 
 
+@on_both_engines
 def test_two_that_were_released_apart_stay_apart_after_a_merge(archive, project, store_patients, fix):
     first, second = store_patients([1, 2])
     before = fix(project, first), fix(project, second)
@@ -113,6 +111,7 @@ def test_a_study_that_is_not_here_has_no_subject(project, fix):
         fix(project, Absent)
 
 
+@on_both_engines
 def test_it_takes_two_people_and_a_key_from_elsewhere_to_tell_who_somebody_is(
     research, project, store_patients, fix, audited
 ):
