@@ -3,7 +3,6 @@
 It is made of what is there and can be lost: a row that is missing, or not of the series as it is now, is made again.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -16,8 +15,6 @@ from pacs.jobs.turn import Failed, Finished
 from pacs.model import Change, ChangeKind
 from pacs.research import catalogue_rows
 from pacs.research.catalogue_values import describe
-
-LOGGER = logging.getLogger(__name__)
 
 KIND = "research-catalogue"
 KIND_MISSING = "research-catalogue-missing"

@@ -55,13 +55,18 @@ class Cohorts:
     def get(self, principal: Principal, slug: str, cohort_id: int) -> Cohort:
         """Return a cohort, for members; raise CohortNotFound for one of another project, too."""
         with self._database.read() as connection:
-            return find_cohort(connection, admit(connection, principal, slug, Right.WORK).project, cohort_id)
+            project = admit(connection, principal, slug, Right.WORK).project
+            cohort = find_cohort(connection, project, cohort_id)
+        self._database.write(lambda connection: note(connection, principal, project, "cohort.view", str(cohort_id)))
+        return cohort
 
     def list_all(self, principal: Principal, slug: str) -> list[Cohort]:
         """Return the cohorts of a project, the latest first, for members."""
         with self._database.read() as connection:
             project = admit(connection, principal, slug, Right.WORK).project
-            return [_cohort_of(row) for row in connection.execute(_OF_PROJECT, {"project_row_id": project.id})]
+            found = [_cohort_of(row) for row in connection.execute(_OF_PROJECT, {"project_row_id": project.id})]
+        self._database.write(lambda connection: note(connection, principal, project, "cohort.list"))
+        return found
 
     def change(self, principal: Principal, slug: str, cohort_id: int, given: Mapping[str, str]) -> Cohort:
         """Give a draft other conditions; one that was refused is a draft again then. Raises NotNow for any other."""

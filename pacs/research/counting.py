@@ -107,7 +107,8 @@ class Counting:
             population = Population(connection, conditions, self._exclusions.find_excluded(connection, project))
             counts = show_counts(key, project.k, population.read_patients())
             axes = _AXES if with_facets and counts.patients.number is not None else ()
-            facets = tuple(_count_by(axis, population, key, project.k) for axis in axes)
+            found = population.read_facets([axis.column for axis in axes]) if axes else []
+            facets = tuple(_count_by(axis, key, project.k, own) for axis, own in zip(axes, found, strict=True))
         answer = Answer(conditions.spelling, counts, facets)
         self._record(principal, project, conditions, answer, with_facets=with_facets)
         return answer
@@ -145,8 +146,7 @@ _ASKED = (
 )
 
 
-def _count_by(axis: _Axis, population: Population, key: ProjectKey, k: int) -> Facet:
-    found = population.read_facet(axis.column)
+def _count_by(axis: _Axis, key: ProjectKey, k: int, found: dict[Any, set[int]]) -> Facet:
     values = [(axis.spell(value), show_patients(key, k, found.pop(value, ()))) for value in axis.always]
     rest: set[int] = set()
     for value, patients in found.items():

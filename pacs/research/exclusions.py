@@ -105,7 +105,7 @@ class Exclusions:
         with self._database.read() as connection:
             project = _admit(connection, principal, slug)
             rows = connection.execute(_OF, {"project_row_ids": _projects(project)})
-            return [
+            found = [
                 Exclusion(
                     row.id,
                     row.project_row_id or None,
@@ -116,6 +116,8 @@ class Exclusions:
                 )
                 for row in rows
             ]
+        self._database.write(lambda connection: note(connection, principal, slug or "", "exclusion.list"))
+        return found
 
     def lift(self, principal: Principal, slug: str | None, exclusion_id: int, *, reason: str) -> None:
         """Take an objection back; raise ExclusionNotFound if it is not one of this project, or of all research."""

@@ -3,7 +3,7 @@
 Whoever objected is not among them. Nothing here is shown to anybody as it is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_
@@ -43,17 +43,24 @@ class Population:
         for patient_row_id, study_row_id, series_count, instance_count in rows:
             if self._excluded.leaves(patient_row_id, study_row_id):
                 total = totals.setdefault(patient_row_id, [0, 0, 0])
-                for place, number in enumerate((1, series_count, int(instance_count))):
-                    total[place] += number
+                total[0] += 1
+                total[1] += series_count
+                total[2] += int(instance_count)
         return [PatientCounts(patient_row_id, *total) for patient_row_id, total in totals.items()]
 
-    def read_facet(self, value: ColumnElement[Any]) -> dict[Any, set[int]]:
-        """Return the patients that have each value of a column; None is a value, too."""
-        found: dict[Any, set[int]] = {}
-        statement = self._ask(study.c.patient_row_id, study.c.id, value).distinct()
-        for patient_row_id, study_row_id, one in self._connection.execute(statement, execution_options=_BY_PAGE):
-            if self._excluded.leaves(patient_row_id, study_row_id):
-                found.setdefault(one, set()).add(patient_row_id)
+    def read_facets(self, columns: Sequence[ColumnElement[Any]]) -> list[dict[Any, set[int]]]:
+        """Return the patients that have each value of each of some columns; None is a value, too.
+
+        One statement is asked, which returns few rows where what matches is much alike.
+        """
+        found: list[dict[Any, set[int]]] = [{} for _ in columns]
+        studies = (study.c.id,) if self._excluded.study_row_ids else ()
+        statement = self._ask(*columns, study.c.patient_row_id, *studies).distinct()
+        for row in self._connection.execute(statement, execution_options=_BY_PAGE):
+            patient_row_id = row[len(columns)]
+            if self._excluded.leaves(patient_row_id, row[-1] if studies else 0):
+                for patients, value in zip(found, row, strict=False):
+                    patients.setdefault(value, set()).add(patient_row_id)
         return found
 
     def read_candidates(self, after: int, limit: int) -> tuple[list[Candidate], int]:

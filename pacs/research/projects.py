@@ -108,7 +108,9 @@ class Projects:
     def get(self, principal: Principal, slug: str) -> Project:
         """Return a project; raise ProjectNotFound also if it is none of his business."""
         with self._database.read() as connection:
-            return admit(connection, principal, slug, Right.SEE).project
+            project = admit(connection, principal, slug, Right.SEE).project
+        self._database.write(lambda connection: note(connection, principal, project, "project.view"))
+        return project
 
     def list_all(self, principal: Principal) -> list[Project]:
         """Return the projects he may know of, by name: those he is a member of, or all."""
@@ -160,7 +162,9 @@ class Projects:
         with self._database.read() as connection:
             project = admit(connection, principal, slug, Right.SEE).project
             members = select(research_member).where(research_member.c.project_row_id == project.id)
-            return [member_of(row) for row in connection.execute(members.order_by(research_member.c.name))]
+            found = [member_of(row) for row in connection.execute(members.order_by(research_member.c.name))]
+        self._database.write(lambda connection: note(connection, principal, project, "member.list"))
+        return found
 
     def add_member(self, principal: Principal, slug: str, name: str, role: ProjectRole) -> Member:
         """Let somebody into a project, or give a member another role; ``name`` is that of his account."""

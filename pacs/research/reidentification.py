@@ -58,6 +58,7 @@ class Reidentification:
             project = admit(connection, principal, slug, Right.SEE).project
             rows = connection.execute(_OF_PROJECT, {"project_row_id": project.id}).all()
             may_decide = _may_decide(connection, principal, slug) or principal.is_any(Role.AUDITOR)
+        self._database.write(lambda connection: note(connection, principal, project, "reidentification.list"))
         return [_request_of(row) for row in rows if may_decide or row.asked_by == principal.name]
 
     def decide(

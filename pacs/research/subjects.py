@@ -29,7 +29,7 @@ _NONCE_BYTES = 12
 def fix_subject(connection: Connection, project: Project, key: ProjectKey, study_instance_uid: str) -> Subject:
     """Return who the patient of a clinical study is in the project, and keep it in the caller's write transaction.
 
-    Raises StudyNotFound. It may be called for each instance: what is known already costs three look-ups.
+    Raises StudyNotFound. It may be called again and again: what is known already costs two look-ups.
     """
     row = connection.execute(_PATIENT_OF, {"study_instance_uid": study_instance_uid}).first()
     if row is None:

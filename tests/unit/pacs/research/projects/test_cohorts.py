@@ -24,7 +24,7 @@ def test_a_cohort_goes_from_draft_to_approved_by_two_people(research, cohort, au
     approved = research.cohorts.approve(STEWARD, "lungs", cohort.id, "Good.")
     assert (approved.state, approved.decided_by, approved.remark) == (CohortState.APPROVED, STEWARD.name, "Good.")
     assert research.cohorts.get(RESEARCHER, "lungs", cohort.id) == approved
-    assert audited()[-3:] == [f"research.cohort.{kind}" for kind in ("create", "request", "approve")]
+    assert audited()[-4:] == [f"research.cohort.{kind}" for kind in ("create", "request", "approve", "view")]
     for call in (
         lambda: research.cohorts.change(RESEARCHER, "lungs", cohort.id, {}),
         lambda: research.cohorts.remove(RESEARCHER, "lungs", cohort.id),
@@ -68,10 +68,10 @@ def test_a_cohort_of_too_few_is_not_requested(research, project, store_patients)
 
 def test_a_draft_goes_without_a_trace_but_in_the_log(research, cohort, audited):
     research.cohorts.remove(RESEARCHER, "lungs", cohort.id)
+    assert audited()[-1] == "research.cohort.remove"
     assert research.cohorts.list_all(RESEARCHER, "lungs") == []
     with pytest.raises(CohortNotFound):
         research.cohorts.get(RESEARCHER, "lungs", cohort.id)
-    assert audited()[-1] == "research.cohort.remove"
 
 
 def test_a_cohort_of_another_project_is_not_there(research, cohort, make_project):

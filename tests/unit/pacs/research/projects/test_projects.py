@@ -175,6 +175,7 @@ def test_a_project_is_described_anew_and_each_step_is_on_record(research, projec
         "research.project.create",
         "research.member.add",
         "research.member.add",
+        "research.project.view",
         "research.project.change",
     ]
     assert {row.project for row in audited("research.member.add")} == {"lungs"}

@@ -66,6 +66,7 @@ def test_whoever_is_asked_for_two_projects_share_no_pseudonym_and_no_digest(name
     first, second = ProjectKey.generate(), ProjectKey.generate()
     for derive in (
         lambda key, name: derive_subject(key, name).pseudonym,
+        lambda key, name: key.derive_uid(name),
         lambda key, name: key.derive("subject-of-identity", name),
         lambda key, name: key.derive("subject-of-study", name),
         lambda key, name: key.derive("noise-patients", name),
