@@ -1,4 +1,4 @@
-"""Who saw which study, and who searched by what: written down before the first byte leaves, once a session.
+"""Who saw which study, and who searched by what: written down before the first byte leaves, once a session and day.
 
 Only what somebody does who is logged in is written down; the demo's ``local`` and ``http`` are nobody. Of a search the
 names of its keys are kept, and none of their values, which may be a patient's.
@@ -6,6 +6,7 @@ names of its keys are kept, and none of their values, which may be a patient's.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from functools import partial
 from urllib.parse import parse_qsl
 
@@ -35,8 +36,9 @@ _WADO_URI = "wado"
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What somebody did in a session."""
+    """What somebody did in a session on a day, which matters for a token: it may live for a year."""
 
+    day: date
     name: str
     session: str
     kind: str
@@ -74,6 +76,7 @@ class Recorded:
         principal: Principal = scope[PRINCIPAL]
         if not principal.session:
             return None
+        who = (datetime.now(UTC).date(), principal.name, principal.session)
         path: str = scope["path"]
         at_service, _, rest = path.removeprefix(self._root).lstrip("/").partition("/")
         if at_service == _WADO_URI:
@@ -82,10 +85,10 @@ class Recorded:
             return None
         elif not rest:
             keys = sorted({name for name, _ in _parameters(scope)} - _NO_KEYS)
-            return _Seen(principal.name, principal.session, SEARCH, "", tuple(keys))
+            return _Seen(*who, SEARCH, "", tuple(keys))
         else:
             study = rest.partition("/")[0]
-        return _Seen(principal.name, principal.session, READ, study) if is_uid(study) else None
+        return _Seen(*who, READ, study) if is_uid(study) else None
 
 
 class _HeldBack:

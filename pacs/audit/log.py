@@ -67,6 +67,7 @@ class AuditLog:
     def __init__(self, database: Database, head_file: Path | None = None) -> None:
         self._database = database
         self._head_file = head_file
+        self._has_warned = False
 
     def write(self, entry: Entry) -> None:
         """Append an entry in a transaction of its own: for what changes nothing else."""
@@ -170,7 +171,9 @@ class AuditLog:
             head = chain.read_head(connection)
             is_in_chain = not noted.position or chain.find_digest(connection, noted.position) == noted.digest
         if not is_in_chain:
-            LOGGER.error("The audit log is not the one whose head was noted last; `pacs audit verify` says more")
+            if not self._has_warned:
+                LOGGER.error("The audit log is not the one whose head was noted last; `pacs audit verify` says more")
+            self._has_warned = True
             return
         if head.position > noted.position:
             draft = self._head_file.with_name(f"{self._head_file.name}.{os.getpid()}")

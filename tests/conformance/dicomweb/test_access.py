@@ -5,6 +5,7 @@ from itertools import count
 
 import httpx
 import pytest
+from argon2 import PasswordHasher
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -56,7 +57,9 @@ def site(tmp_path_factory):
     """The application of a site with an account for each role, its server's address, and a token for each account."""
     folder = tmp_path_factory.mktemp("site")
     settings = Settings(data_dir=folder, storage=StorageSettings(url="memory:"))
-    with open_archive(settings) as parts:
+    with pytest.MonkeyPatch.context() as patched, open_archive(settings) as parts:
+        for logins in (parts.identity.accounts, parts.identity.logins):  # passwords in a thousandth of the time
+            patched.setattr(logins._passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
         tokens = {}
         for role in Role:
             parts.identity.accounts.add(LOCAL, role.value, [role], None)
