@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from secrets import token_bytes
 
 from fastapi import APIRouter, FastAPI
@@ -28,6 +29,9 @@ from dicomweb import (
     workitems,
     worklist,
 )
+from dicomweb import (
+    research as research_edge,
+)
 from dicomweb.auth import Doorkeeper, Guarded
 from dicomweb.capabilities import AnswerOptions, methods_of
 from dicomweb.changes import Waiters
@@ -40,6 +44,7 @@ from dicomweb.rules import Rules
 from pacs.archive import Archive
 from pacs.identity import Identity
 from pacs.model import Door, Origin
+from pacs.research import Research
 
 DESCRIPTION = (
     "DICOMweb (PS3.18): store, search and retrieve studies, series, instances, frames and bulk data. "
@@ -85,6 +90,8 @@ def create_app(
     identity: Identity | None = None,
     record: Record | None = None,
     waiters: Waiters | None = None,
+    research: Research | None = None,
+    viewer_directory: Path | None = None,
 ) -> FastAPI:
     """Return an application that serves ``archive``; it can be called more than once in a process.
 
@@ -96,7 +103,8 @@ def create_app(
     come in. While that is nobody, or without one, everybody may; then ``may_delete`` says whether everybody may delete,
     and ``is_local`` that only this machine reaches the server, so that everybody may do all the rest. ``record`` writes
     down who saw what. ``waiters`` hold the requests that wait for changes, for the caller to let go when the server
-    stops.
+    stops. ``research`` is what the addresses of research answer with; without it there are none. ``viewer_directory``
+    holds the viewer that opens releases.
     """
     context = Context(
         archive,
@@ -120,10 +128,14 @@ def create_app(
     routers = [*services, *_build_besides(context, is_ready, waiters or Waiters(archive.changes.watch))]
     if identity is not None:
         routers.append(login.build_router(context, identity))
+    if research is not None:
+        routers += research_edge.build_routers(context, research)
     for router in routers:
         app.include_router(router)
     unrouted = Unrouted([route for router in services for route in router.routes])
     app.router.routes.append(Route(context.root + "/{rest:path}", unrouted, include_in_schema=False))
+    if research is not None:
+        app.router.routes += research_edge.build_routes(context, research, viewer_directory)
     app.router.routes.append(WebSocketRoute("/{rest:path}", workitem_events.refuse))
     routes = [route for router in routers for route in router.routes]
     recogniser = None if identity is None else identity.recogniser

@@ -5,8 +5,8 @@ They are declared and described as all others: OpenAPI, and whatever is read fro
 
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from inspect import iscoroutinefunction
-from typing import Any
+from inspect import Parameter, Signature, iscoroutinefunction
+from typing import Any, TypeVar
 
 from fastapi.routing import APIRoute
 from starlette.requests import Request
@@ -18,6 +18,8 @@ from dicomweb.errors import problem_for
 from dicomweb.sending import THREADS
 from dicomweb.threads import REQUEST_THREADS, OwnThreads
 from pacs.errors import PacsError
+
+E = TypeVar("E", bound=Callable[..., Any])
 
 
 class PlainRoute(APIRoute):
@@ -38,6 +40,16 @@ class PlainRoute(APIRoute):
             return response
 
         return answer
+
+
+def undeclared(endpoint: E) -> E:
+    """Return the endpoint of a plain route as FastAPI shall see it: taking the request and nothing else.
+
+    What its address holds it is given all the same; the OpenAPI document has to be told of that.
+    """
+    request = Parameter("request", Parameter.POSITIONAL_OR_KEYWORD, annotation=Request)
+    endpoint.__signature__ = Signature([request])  # type: ignore[attr-defined]
+    return endpoint
 
 
 class PlainFirst:

@@ -5,6 +5,7 @@ there. Whoever sees it, but may not do what he asks, is told so. What a single u
 """
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from pacs.access import Permission
 
@@ -39,6 +40,12 @@ _READ_AND_OPERATE = Rule(Permission.READ, Permission.OPERATE)
 VIEWER = Rule(Permission.READ, is_page=True)
 """For what has no row: the viewer answers there, which changes nothing."""
 
+VIEWER_FILE = Rule(is_public=True, is_unasked=True)
+"""For the viewer's files, which are those that its publisher gives to everybody: those who study releases load them,
+too, and a browser asks for some of them without saying who it is."""
+
+_PAGES = frozenset({"", ".html"})
+
 
 class Rules:
     """The table of an application whose DICOMweb service is at ``root``, an absolute path or nothing."""
@@ -65,7 +72,8 @@ class Rules:
 
     def find(self, path: str) -> Rule:
         """Return the rule of an address."""
-        return self.find_row(path) or VIEWER
+        is_page = path == "/app-config.js" or PurePosixPath(path).suffix in _PAGES
+        return self.find_row(path) or (VIEWER if is_page else VIEWER_FILE)
 
     def find_row(self, path: str) -> Rule | None:
         """Return the row of an address, None if it has none."""

@@ -19,6 +19,7 @@ from pacs.research.exports.service import Exports
 from pacs.research.keyring import Keyring
 from pacs.research.master_key import MasterKeyFile
 from pacs.research.projects import Projects
+from pacs.research.reads import Reads
 from pacs.research.reidentification import Reidentification
 from pacs.research.releases import Releases
 from pacs.research.releases.building import Builder
@@ -66,6 +67,7 @@ def _build(
         counting=Counting(database, keys, exclusions, settings.research.questions_per_day),
         catalogue=catalogue,
         releases=releases,
+        reads=Reads(database),
         exports=Exports(database, releases, settings.data_dir / "research-exports", scratch),
     )
     builder = Builder(

@@ -52,6 +52,8 @@ def build_http(
         identity=parts.identity,
         record=parts.audit.write,
         waiters=waiters,
+        research=parts.research,
+        viewer_directory=settings.viewer_dir,
     )
     config = uvicorn.Config(
         app,

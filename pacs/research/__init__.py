@@ -8,6 +8,7 @@ from pacs.research.counting import Counting
 from pacs.research.exclusions import Exclusions
 from pacs.research.exports.service import Exports
 from pacs.research.projects import Projects
+from pacs.research.reads import Reads
 from pacs.research.reidentification import Reidentification
 from pacs.research.releases import Releases
 
@@ -23,4 +24,5 @@ class Research:
     counting: Counting
     catalogue: Catalogue
     releases: Releases
+    reads: Reads
     exports: Exports

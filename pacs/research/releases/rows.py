@@ -129,11 +129,13 @@ def project_of(connection: Connection, release: Release) -> Project:
     return read_project(connection.execute(statement).one())
 
 
-def find(connection: Connection, project_id: int, version: int) -> Stored | None:
-    """Return a release by its version."""
+def find(connection: Connection, project_id: int, version: int, state: ReleaseState | None = None) -> Stored | None:
+    """Return a release by its version; with ``state`` what is in another one is looked up as what is not there."""
     statement = select(research_release).where(
         research_release.c.project_row_id == project_id, research_release.c.version == version
     )
+    if state is not None:
+        statement = statement.where(research_release.c.state == state)
     row = connection.execute(statement).first()
     return None if row is None else _stored(connection, row)
 

@@ -104,10 +104,8 @@ class Releases:
             if version is None:
                 stored = rows.find_newest(connection, project_id, ReleaseState.PUBLISHED)
             else:
-                stored = rows.find(connection, project_id, version)
-        if stored is None or stored.release.state is not ReleaseState.PUBLISHED:
-            return None
-        return stored.release
+                stored = rows.find(connection, project_id, version, ReleaseState.PUBLISHED)
+        return None if stored is None else stored.release
 
     def open_archive(self, principal: Principal, slug: str, version: int | None = None) -> Reading:
         """Return what reads the release that ``find_readable`` finds; raise ReleaseNotFound for anything else."""

@@ -1,0 +1,55 @@
+"""Research over HTTP: its pages, its JSON, what is taken from releases, and each release as DICOMweb."""
+
+from pathlib import Path
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from dicomweb.context import Context
+from dicomweb.release_mount import Read, Readable, ReleaseMount, Source
+from dicomweb.research import api, cohort_pages, downloads, preview, project_pages, release_pages, view
+from dicomweb.research.addresses import ROOT
+from dicomweb.research.desk import Desk
+from pacs.access import Principal
+from pacs.research import Research
+
+__all__ = ["build_routers", "build_routes"]
+
+
+def build_routers(context: Context, research: Research) -> list[APIRouter]:
+    """Return what is described in the OpenAPI document, and the pages."""
+    desk = Desk(context, research)
+    return [
+        api.build_router(context, research),
+        downloads.build_router(context, research),
+        *(pages.build_router(desk) for pages in (project_pages, cohort_pages, release_pages, preview)),
+    ]
+
+
+def build_routes(context: Context, research: Research, viewer_directory: Path | None) -> list[BaseRoute]:
+    """Return the releases as DICOMweb, the viewer over each, and an end for every other address of research."""
+
+    def find(principal: Principal, project: str, version: int | None) -> Readable | None:
+        release = research.releases.find_readable(principal, project, version)
+        if release is None:
+            return None
+        return Readable(release.id, project, release.version, lambda: research.releases.open(release))
+
+    def record(read: Read) -> None:
+        kind, subject = ("release.read", read.study_instance_uid) if read.study_instance_uid else ("release.search", "")
+        research.reads.record(read.principal, read.release.project, kind, subject, version=read.release.version)
+
+    return [
+        *ReleaseMount(context, Source(find, record)).routes(),
+        *view.build_routes(context, find, viewer_directory),
+        Route(f"{ROOT}/{{rest:path}}", _Nothing(), include_in_schema=False),
+    ]
+
+
+class _Nothing:
+    """Answers whatever nothing else answers below research, so that the viewer never does."""
+
+    async def __call__(self, _scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise HTTPException(404)
