@@ -12,6 +12,7 @@ from pacs.cli import (
     audit,
     commands,
     corrections,
+    deidentify,
     peers,
     queue,
     recompression,
@@ -89,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     accounts.add_commands(parsers, common)
     audit.add_commands(parsers, common)
     corrections.add_commands(parsers, common)
+    deidentify.add_commands(parsers, common)
     peers.add_commands(parsers, common)
     queue.add_commands(parsers, common)
     recompression.add_commands(parsers, common)

@@ -91,7 +91,7 @@ _EVERY_OBJECT = (
     "kept if they are such; person names, application entities, URIs and unknown octets are removed; other text is "
     "cleaned unless it is listed below.\n"
     "- An action that Table E.1-1 leaves to the attribute's Type is resolved to the one that suits every Type: D "
-    "before Z before X; whole sequences go where they may be removed.\n"
+    "before Z before X; whole sequences go where they may be absent.\n"
     "- UIDs become 2.25 and 128 bits of an HMAC-SHA-256 under a key of the project, the same for all its instances. "
     "Patient ID and name become a pseudonym, the accession number and codes of private schemes a code of that key. "
     "No hash without a key is used. Until the key and its escrow are destroyed the data are pseudonymised.\n"

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from pydicom import uid
 
 from pacs.deid.charsets import UNDECLARED, decode_text, encodings_of
+from pacs.deid.codestreams import find_text
 from pacs.deid.keys import ProjectKey, Subject, derive_subject, subject_identity
 from pacs.deid.known import KnownValues
 from pacs.deid.moments import age_between
@@ -32,7 +33,15 @@ from pacs.deid.profile import BASIC_CODE, Option, Profile
 from pacs.deid.reading import UNDEFINED, Elements, ParsedFile, parse_file, swapped
 from pacs.deid.reasons import Quarantine, Reason
 from pacs.deid.report import Deed, Report
-from pacs.deid.risk import BURNED_IN_ANNOTATION, find_device, find_reasons, is_ultrasound, text_at
+from pacs.deid.risk import (
+    BURNED_IN_ANNOTATION,
+    ENCAPSULATED_DOCUMENT,
+    find_device,
+    find_reasons,
+    is_document,
+    is_ultrasound,
+    text_at,
+)
 from pacs.deid.rules import PATIENT_AGE, RuleBook
 from pacs.deid.transforming import SPECIFIC_CHARACTER_SET, Transformer, gather
 from pacs.deid.writing import encode_element, encode_file_meta, encode_pixel_header, encode_sequence
@@ -41,6 +50,7 @@ METHOD = "PACS de-identification 1"
 SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_UID, SERIES_UID = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
 PATIENT_NAME, PATIENT_ID, ISSUER, BIRTH_DATE = 0x00100010, 0x00100020, 0x00100021, 0x00100030
 _IDENTITY_REMOVED, _METHOD, _METHOD_CODES, _TEMPORAL = 0x00120062, 0x00120063, 0x00120064, 0x00280303
+_PERFORMED_STEP = 0x00081111
 _STUDY_DATES = (0x00080020, 0x00080021, 0x00080022, 0x00080023)
 _CHUNK = 1 << 20
 
@@ -104,6 +114,7 @@ class _Object:
         self._subject = subject or derive_subject(key, identity_of(self._elements))
         self._image = Image.of(self._elements)
         self._known = KnownValues()
+        self._blank: list[tuple[int, int]] = []
 
     def write(self, target: BinaryIO, decode: FrameDecoder | None, lettering: Lettering | None) -> Report:
         """Write the object; raise Quarantine if a person has to look at it first."""
@@ -112,7 +123,8 @@ class _Object:
             self._look_for_text(hidden, decode, lettering)
         book = _book_of(self._profile)
         gather(self._elements, book, self._known)
-        transformer = Transformer(book, self._key, self._subject, self._known)
+        released = frozenset({ENCAPSULATED_DOCUMENT} if Reason.DOCUMENT in self._waived else ())
+        transformer = Transformer(book, self._key, self._subject, self._known, released)
         kept = transformer.transform(self._elements)
         self._put_own(kept, transformer, is_cleaned=hidden is not None)
         frames = None
@@ -122,8 +134,10 @@ class _Object:
             if photometric != self._image.photometric_interpretation:
                 kept[PHOTOMETRIC] = encode_element(PHOTOMETRIC, "CS", photometric.encode())
         syntax = self._target_syntax(is_cleaned=hidden is not None)
-        report = self._report(transformer, syntax, is_cleaned=hidden is not None)
         pixels = self._parsed.pixels
+        if pixels is not None and pixels.is_encapsulated and hidden is None:
+            self._find_text_in_frames(transformer)
+        report = self._report(transformer, syntax, is_cleaned=hidden is not None)
         before = b"".join([kept[tag] for tag in sorted(kept) if pixels is None or tag < pixels.tag])
         after = b"".join([kept[tag] for tag in sorted(kept) if pixels is not None and tag > pixels.tag])
         needles = self._known.needles()
@@ -190,6 +204,16 @@ class _Object:
         if reasons - self._released:
             raise Quarantine(reasons - self._released)
 
+    def _find_text_in_frames(self, transformer: Transformer) -> None:
+        pixels = self._parsed.pixels
+        assert pixels is not None
+        try:
+            self._blank = find_text(self._parsed.stream, pixels)
+        except Quarantine as found:
+            self._hold_back(set(found.reasons))
+        if self._blank:
+            transformer.note(f"{pixels.tag:08X}", Deed.CLEANED, "text segments of compressed frames")
+
     def _look_for_text(self, hidden: Mask | None, decode: FrameDecoder | None, lettering: Lettering) -> None:
         for frame, photometric in iter_frames(self._parsed, self._image, decode):
             image = replace(self._image, photometric_interpretation=photometric)
@@ -223,6 +247,9 @@ class _Object:
         for tag in own:
             transformer.note(f"{tag:08X}", Deed.REPLACED if tag in self._elements else Deed.ADDED, "the engine's own")
         kept.update(own)
+        # Type 2 in documents and Type 3 in images (PS3.3 C.17.1 and C.7.3.1): empty here, absent there.
+        if _PERFORMED_STEP in self._elements and is_document(self._elements):
+            kept[_PERFORMED_STEP] = encode_sequence(_PERFORMED_STEP, [])
 
     def _age(self) -> str:
         birth = text_at(self._elements, BIRTH_DATE)
@@ -271,7 +298,12 @@ class _Object:
         stream.seek(pixels.offset)
         if pixels.is_encapsulated:
             target.write(encode_pixel_header(pixels.tag, "OB", UNDEFINED))
-            _copy(stream, target, pixels.length, 1)
+            end = pixels.offset + pixels.length
+            for offset, length in sorted(self._blank):
+                _copy(stream, target, offset - stream.tell(), 1)
+                target.write(bytes(length))
+                stream.seek(offset + length)
+            _copy(stream, target, end - stream.tell(), 1)
             return
         length = min(pixels.length, self._image.total_bytes or pixels.length)
         target.write(encode_pixel_header(pixels.tag, pixels.vr, length + length % 2))

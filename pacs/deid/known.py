@@ -12,9 +12,11 @@ from pacs.deid.words import is_all_medical, is_medical
 from pacs.names import fold
 
 MIN_WORD = 3
+MIN_NUMBER = 5
 _MIN_VALUE = 5
 _MIN_ANYWHERE = 6
 """What is this long is no accident within other bytes either."""
+_HIGH_BYTES = (b"", b"\0", b"\x7f")
 _ENCODINGS = ("utf-8", "latin-1", "iso8859_6", "cp1256", "utf-16-le", "utf-16-be")
 _WORD = re.compile(r"[^\W_]+")
 _DIGITS = re.compile(r"\d")
@@ -38,7 +40,7 @@ class KnownValues:
             folded = fold(word)
             if len(folded) >= 2:
                 self.words.add(folded)
-            if len(word) >= MIN_WORD:
+            if len(word) >= (MIN_NUMBER if word.isdigit() else MIN_WORD):
                 self._names.add(word)
 
     def add_value(self, text: str) -> None:
@@ -62,6 +64,10 @@ class KnownValues:
             return True
         folded = text.casefold()
         return any(value.casefold() in folded for value in self._values) or self._holds_number(text)
+
+    def is_value(self, number: str) -> bool:
+        """Whether a number is one of the patient's, as a whole."""
+        return number in self._values or number in self._numbers or number in self._names
 
     def scrub(self, text: str) -> str:
         """Return a text without known words; empty if another known value is in it."""
@@ -105,17 +111,24 @@ class Needles:
 
 
 def _is_word_in(needle: bytes, lowered: bytes) -> bool:
+    # In UTF-16 a letter of ASCII is a byte and a zero.
+    width = 2 if b"\0" in needle else 1
     start = lowered.find(needle)
     while start >= 0:
-        before, after = lowered[start - 1 : start], lowered[start + len(needle) : start + len(needle) + 1]
-        if not (_is_letter(before) or _is_letter(after)):
+        end = start + len(needle)
+        # A tag may begin with a letter, but then with the high byte of its group: no text goes on like that.
+        is_over = not _is_letter(lowered[end : end + width]) or (
+            width == 1 and lowered[end + 1 : end + 2] in _HIGH_BYTES
+        )
+        if is_over and not _is_letter(lowered[max(start - width, 0) : start]):
             return True
         start = lowered.find(needle, start + 1)
     return False
 
 
-def _is_letter(byte: bytes) -> bool:
-    return byte.isalpha() or byte >= b"\x80"
+def _is_letter(char: bytes) -> bool:
+    plain = char.strip(b"\0")
+    return plain.isalnum() or plain >= b"\x80"
 
 
 def _forms(texts: Iterable[str]) -> set[bytes]:

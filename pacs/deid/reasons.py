@@ -35,6 +35,7 @@ class Reason(StrEnum):
     OVERLAY_IN_PIXELS = "overlay-in-pixels", "Unused bits of the pixels hold an overlay.", True
     UNDECODABLE = "undecodable", "The pixels have to be cleaned, and do not decode.", False
     PIXEL_LENGTH = "pixel-length", "The pixel data are not as long as the header says.", True
+    CODESTREAM = "codestream", "A compressed frame is of a kind in which text cannot be blanked, or is damaged.", True
     LETTERING = "lettering", "Text was read in the pixels.", True
     RESIDUE = "residue", "A value that identifies the patient is still in what was written.", True
 

@@ -17,7 +17,7 @@ BURNED_IN_ANNOTATION, VISUAL_FEATURES = 0x00280301, 0x00280302
 _MANUFACTURER, _MODEL = 0x00080070, 0x00081090
 _ROWS, _COLUMNS, _SAMPLES = 0x00280010, 0x00280011, 0x00280002
 _BODY_PART = 0x00180015
-_ENCAPSULATED_DOCUMENT = 0x00420011
+ENCAPSULATED_DOCUMENT = 0x00420011
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 
@@ -145,7 +145,7 @@ def find_reasons(
     reasons = set(_by_class(sop_class))
     if transfer_syntax_uid.startswith(_VIDEO_SYNTAXES):
         reasons.add(Reason.VIDEO)
-    if _ENCAPSULATED_DOCUMENT in elements:
+    if ENCAPSULATED_DOCUMENT in elements:
         reasons.add(Reason.DOCUMENT)
     says_none = text_at(elements, BURNED_IN_ANNOTATION) == "NO"
     if text_at(elements, BURNED_IN_ANNOTATION) == "YES" or (has_pixels and _is_captured(elements, sop_class)):
@@ -156,6 +156,11 @@ def find_reasons(
     if is_device_known:
         reasons -= {Reason.BURNED_IN, Reason.SECONDARY_CAPTURE}
     return reasons
+
+
+def is_document(elements: Elements) -> bool:
+    """Whether the object is a structured report or a key object selection."""
+    return text_at(elements, SOP_CLASS_UID).startswith(_STORAGE + "88.")
 
 
 def is_ultrasound(elements: Elements) -> bool:

@@ -136,6 +136,7 @@ ALLOWED_TEXT = frozenset(
         0x00189050,  # Transmit Coil Manufacturer Name
         0x00281054,  # Rescale Type
         0x00283004,  # Modality LUT Type
+        0x00420012,  # MIME Type of Encapsulated Document
         0x00541101,  # Attenuation Correction Method
         0x00541103,  # Reconstruction Method
         0x00541104,  # Detector Lines of Response Used
@@ -182,6 +183,8 @@ _BY_VR = {
     "AE": Act.REMOVE,
     "UR": Act.REMOVE,
 }
+_CHARACTERISTIC = f"E.1-1 {Option.RETAIN_PATIENT_CHARACTERISTICS}"
+_DATES = frozenset({Option.RETAIN_FULL_DATES, Option.RETAIN_MODIFIED_DATES})
 _TEMPORAL = frozenset({"DA", "DT", "TM"})
 
 
@@ -252,7 +255,7 @@ class RuleBook:
                 return Rule(act, label, vr, identifies=_identifies(row))
 
     def _by_sequence_row(self, action: str, label: str) -> Rule:
-        """Whole sequences go; where it may be removed it is, for an empty or a made-up item says less than none."""
+        """Whole sequences go: where it may be absent it is, else where it may be empty it is."""
         if action in ("K", "C") or "U" in action:
             return Rule(Act.RECURSE, label, "SQ")
         act = Act.REMOVE if "X" in action else Act.EMPTY if "Z" in action else Act.DUMMY
@@ -265,7 +268,9 @@ class RuleBook:
             return dates, f"{Option.RETAIN_MODIFIED_DATES} "
         if row.options.get(Option.RETAIN_FULL_DATES) and self._has(Option.RETAIN_FULL_DATES):
             return "K", f"{Option.RETAIN_FULL_DATES} "
-        active = [(action, option) for option, action in row.options.items() if self._has(option)]
+        active = [
+            (action, option) for option, action in row.options.items() if self._has(option) and option not in _DATES
+        ]
         # K before C: who retains a characteristic retains it whole.
         for action, option in sorted(active, key=lambda pair: (pair[0] != "K", pair[1])):
             return action, f"{option} "
@@ -283,7 +288,9 @@ class RuleBook:
         if tag == PATIENT_AGE or vr == "AS":
             return Rule(Act.AGE, label, vr)
         if vr in TEXT_VRS:
-            return Rule(Act.TEXT, label, vr)
+            # A characteristic that is retained is a word of medicine still, and not whatever was typed there.
+            act = Act.CLEAN if label.startswith(_CHARACTERISTIC) else Act.TEXT
+            return Rule(act, label, vr, may_vanish=True)
         if vr in ("CS", "DS", "IS") or vr in _TEMPORAL:
             return Rule(Act.CHECK, label, vr)
         if vr in _OCTETS:

@@ -13,7 +13,7 @@ from pacs.deid import codes
 from pacs.deid.charsets import UNDECLARED, decode_text, encodings_of
 from pacs.deid.icc import clean_profile
 from pacs.deid.keys import ProjectKey, Subject
-from pacs.deid.known import KnownValues
+from pacs.deid.known import MIN_NUMBER, KnownValues
 from pacs.deid.moments import cap_age, keep_time, shift_date, shift_date_time
 from pacs.deid.reading import Element, Elements
 from pacs.deid.report import Action, Deed
@@ -33,6 +33,7 @@ _DUMMIES = {
 }  # fmt: skip
 _GATHERED = TEXT_VRS | {"UI"}
 _ONE_VALUE = frozenset({"ST", "LT", "UT", "UR"})
+_CODE_STRING = re.compile(r"[A-Z0-9 _]{0,16}")
 _WORD = re.compile(r"[^\W_]+")
 _CHECKS = {
     vr: re.compile(rb"(?:%b)?(?:\\(?:%b)?)*[ \0]*" % (form, form))
@@ -46,8 +47,10 @@ _CHECKS = {
         "SH": rb"[+-][0-9]{4} *",
     }.items()
 }
-_TELLING = re.compile(r"@|\d(?:[\s./-]?\d){8}|(?<![^\W_])[A-Za-z]{1,2}[\s-]?\d{5,}")
+_TELLING = re.compile(r"@|\d(?:[\s./-]?\d){8}|(?<![^\W_])[A-Za-z]{1,4}[\s-]?\d{5,}")
 """An address, a phone, an identity card: in text that names devices there is no place for them."""
+_PHONE = re.compile(r"0[5-8]\d{8}|\+?212\d{9}", re.ASCII)
+_BODY_PART_EXAMINED = 0x00180015
 _LONG_NUMBER = re.compile(r"\d(?:[\s_.-]?\d){6}")
 
 Encodings = tuple[str, ...]
@@ -56,7 +59,16 @@ Encodings = tuple[str, ...]
 class Transformer:
     """De-identifies the elements of one object. ``actions`` is what was done so far."""
 
-    def __init__(self, book: RuleBook, key: ProjectKey, subject: Subject, known: KnownValues) -> None:
+    def __init__(
+        self,
+        book: RuleBook,
+        key: ProjectKey,
+        subject: Subject,
+        known: KnownValues,
+        released: frozenset[int] = frozenset(),
+    ) -> None:
+        """``released`` are attributes that a person has looked at, and that stay as they are."""
+        self._released = released
         self._book = book
         self._key = key
         self._shift = subject.shift_days
@@ -111,6 +123,9 @@ class Transformer:
     def _transform_element(self, element: Element, rule: Rule, prefix: str, encodings: Encodings) -> bytes | None:
         path = f"{prefix}{element.tag:08X}"
         act = rule.act
+        if element.tag in self._released:
+            self.note(path, Deed.KEPT, "released by a person")
+            return encode_element(element.tag, element.vr, element.value)
         if act is Act.REMOVE:
             self.note(path, Deed.REMOVED, rule.name)
             return None
@@ -244,24 +259,35 @@ class Transformer:
         if form is None or form.fullmatch(value) is None:
             if vr != "CS":
                 return encode_element(element.tag, vr, b"")
-            # Not a value of CS: text that somebody typed.
-            text = clean_text(decode_text(value, encodings), self._known.words).upper()[:16].strip()
-            value = text.encode() if text.isascii() else b""
+            value = decode_text(value, encodings).encode("ascii", "replace")
         text = value.decode("ascii")
         if vr == "CS":
-            if _LONG_NUMBER.search(text) or _TELLING.search(text) or self._names_someone(text):
-                value = b""
-        elif len(text) > 6 and self._known.holds(text):
+            parts = [self._check_code_string(element.tag, part.strip(" \0")) for part in text.split("\\")]
+            return encode_element(element.tag, vr, "\\".join(parts).encode())
+        if len(text) >= MIN_NUMBER and any(self._tells(part.strip(" \0")) for part in text.split("\\")):
             value = b""
         return encode_element(element.tag, vr, value)
 
-    def _names_someone(self, text: str) -> bool:
-        return self._known.holds(text) and not all(is_medical(word) for word in _WORD.findall(text))
+    def _check_code_string(self, tag: int, text: str) -> str:
+        """Return one value of CS, another if it tells of somebody; what is none is text that somebody typed."""
+        if _CODE_STRING.fullmatch(text) is None:
+            text = clean_text(text.replace("?", ""), self._known.words).upper()[:16].strip()
+        if _LONG_NUMBER.search(text) or _TELLING.search(text) or self._names_someone(tag, text):
+            return "" if tag == _BODY_PART_EXAMINED else REMOVED
+        return text
+
+    def _names_someone(self, tag: int, text: str) -> bool:
+        """Whether a coded string is more than one. A body part is typed by people on many a device."""
+        is_typed = tag == _BODY_PART_EXAMINED
+        return (is_typed or self._known.holds(text)) and not all(is_medical(word) for word in _WORD.findall(text))
+
+    def _tells(self, number: str) -> bool:
+        return self._known.is_value(number) or _PHONE.fullmatch(number) is not None
 
     def _keep_text(self, element: Element, rule: Rule, encodings: Encodings) -> bytes:
         text = decode_text(element.value, encodings).rstrip(" \0")
         parts = [text] if rule.vr in _ONE_VALUE else text.split("\\")
-        kept = [self._known.scrub(_TELLING.sub("", part)) for part in parts]
+        kept = [self._known.scrub(_TELLING.sub("", part)) or (REMOVED if part.strip() else "") for part in parts]
         return encode_element(element.tag, rule.vr, "\\".join(kept).encode())
 
     def _clean(self, element: Element, rule: Rule, encodings: Encodings) -> bytes | None:

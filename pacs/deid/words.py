@@ -17,8 +17,10 @@ from pacs.deid.codes import CONCEPTS
 from pacs.names import fold
 
 _WORD = re.compile(r"[^\W_]+")
+_BEFORE_NUMBER = re.compile(r"[^\W\d_]{1,2}[\s.-]?\d{3}")
 _LATIN_WORD = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿ]{2,}")
 _SCHEMES = ("DCM", "SCT", "LN", "UCUM", "RADLEX", "NCIt")
+_JOINTS = frozenset("_-/+&.")
 _ARTICLES = ("\u0627\u0644", "\u0648\u0627\u0644", "\u0644\u0644", "\u0628\u0627\u0644")
 """The article of Arabic, also behind and, for and with."""
 _WITH_DIGITS = frozenset(
@@ -89,8 +91,23 @@ def is_all_medical(text: str) -> bool:
 
 def clean_text(text: str, known: Collection[str] = ()) -> str:
     """Return the words of a text that may stay, with single blanks; ``known`` are folded words that never do."""
-    words = _WORD.findall(_plain(text))
-    return " ".join(word for word in words if is_medical(word) and (not known or fold(word) not in known))
+    plain = _plain(text)
+    kept: list[str] = []
+    end = -1
+    for found in _WORD.finditer(plain):
+        word = found[0]
+        if _BEFORE_NUMBER.match(plain, found.start()):
+            # The letters of an identity card, and what else has a number behind it.
+            end = -1
+        elif is_medical(word) and (not known or fold(word) not in known):
+            between = plain[end : found.start()]
+            if kept:
+                kept.append(between if end >= 0 and between in _JOINTS else " ")
+            kept.append(word)
+            end = found.end()
+        else:
+            end = -1
+    return "".join(kept)
 
 
 def _plain(text: str) -> str:
