@@ -50,6 +50,7 @@ bench: $(VENV)/developing
 	$(BIN)/python benchmarks/hostile.py
 	$(BIN)/python benchmarks/streaming.py
 	$(BIN)/python benchmarks/low_bandwidth.py
+	$(BIN)/python benchmarks/release.py
 
 bench-smoke: $(VENV)/developing
 	$(BIN)/pytest tests/scenarios/test_work_counts.py

@@ -55,7 +55,7 @@ def _build(
 ) -> ResearchParts:
     keys = Keyring(MasterKeyFile(settings.master_key_file))
     # Whoever objects ends releases, and those have to know who has objected.
-    exclusions = Exclusions(database, keys, lambda connection, project: objections.withdraw(connection, project))  # noqa: PLW0108
+    exclusions = Exclusions(database, keys, lambda *objection: objections.end(*objection))  # noqa: PLW0108
     objections = Objections(database, keys, exclusions.find_excluded)
     releases = Releases(database, keys, objections, opener)
     cohorts, catalogue = Cohorts(database, exclusions), Catalogue(database)

@@ -53,18 +53,24 @@ class Excluded:
         return patient_row_id not in self.patient_row_ids and study_row_id not in self.study_row_ids
 
 
+Named = Sequence[tuple[str, str]]
+"""Whom an objection names: ``identity`` or ``study``, and which."""
+
+OnExcluded = Callable[[Connection, Project | None, Named], None]
+
+
 class Exclusions:
     """Keeps what is left out. Any number of threads may call it at once.
 
-    ``on_excluded`` is called in the transaction that excludes somebody, with the project or None for all: older
-    releases have to end with it.
+    ``on_excluded`` is called in the transaction that excludes somebody, with the project or None for all, and whom:
+    older releases have to end with it.
     """
 
     def __init__(
         self,
         database: Database,
         keys: Keyring,
-        on_excluded: Callable[[Connection, Project | None], None] = lambda *_: None,
+        on_excluded: OnExcluded = lambda *_: None,
     ) -> None:
         self._database = database
         self._keys = keys
@@ -92,9 +98,10 @@ class Exclusions:
                 "excluded_by": principal.name,
                 "excluded_at": datetime.now(UTC),
             }
-            digests = dict.fromkeys(master.digest(*subject) for subject in _subjects_of(connection, whom))
+            named = tuple(_subjects_of(connection, whom))
+            digests = dict.fromkeys(master.digest(*subject) for subject in named)
             insert_missing(connection, research_exclusion, [row | {"digest": digest} for digest in digests])
-            self._on_excluded(connection, project)
+            self._on_excluded(connection, project, named)
             note(connection, principal, slug or "", "exclusion.add", scope=scope.value, reason=reason)
             return scope
 

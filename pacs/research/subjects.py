@@ -47,6 +47,13 @@ def fix_subject(connection: Connection, project: Project, key: ProjectKey, study
     return Subject(found.pseudonym, _open_shift(key, found))
 
 
+def find_pseudonyms(connection: Connection, project: Project, key: ProjectKey, identities: Sequence[str]) -> list[str]:
+    """Return what patients are called in a project by their identities, whether or not the archive has them still."""
+    digests = [key.derive("subject-of-identity", identity) for identity in identities]
+    parameters = {"project_row_id": project.id, "digests": digests}
+    return [row.pseudonym for row in connection.execute(_BY_DIGESTS, parameters)]
+
+
 def find_escrow(connection: Connection, project: Project, pseudonym: str) -> bytes | None:
     """Return the sealed pair of a pseudonym; None if the project has no such pseudonym, nothing if it is not sealed."""
     row = connection.execute(_BY_PSEUDONYM, {"project_row_id": project.id, "pseudonym": pseudonym}).first()

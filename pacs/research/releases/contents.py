@@ -69,6 +69,15 @@ def has_any_study(connection: Connection, release: Release, study_instance_uids:
     )
 
 
+def list_studies(connection: Connection, release: Release, patient_ids: Sequence[str]) -> list[str]:
+    """Return the Study Instance UIDs of these patients, by what they are called there."""
+    found: list[str] = []
+    for names in removing.chunks(patient_ids):
+        parameters = {"partition_id": release.partition_id, "patient_ids": names}
+        found += connection.execute(_STUDIES_OF, parameters).scalars()
+    return found
+
+
 def remove_studies(connection: Connection, release: Release, study_instance_uids: Sequence[str], at: datetime) -> int:
     """Take some instances of these studies out, and say so of the candidates; return how many, 0 when none is left."""
     for uids in removing.chunks(study_instance_uids):
@@ -158,6 +167,14 @@ _STUDIES = (
         study.c.study_instance_uid.in_(bindparam("uids", expanding=True)),
     )
     .limit(1)
+)
+_STUDIES_OF = (
+    select(study.c.study_instance_uid)
+    .join_from(study, patient, study.c.patient_row_id == patient.c.id)
+    .where(
+        study.c.partition_id == bindparam("partition_id"),
+        patient.c.patient_id.in_(bindparam("patient_ids", expanding=True)),
+    )
 )
 _OF_STUDIES = (
     select(instance.c.id, instance.c.sop_instance_uid)

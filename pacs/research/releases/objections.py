@@ -1,26 +1,30 @@
 """Who has objected since a release was begun is taken out of it before it is published, and ends it afterwards."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, select, union
 
 from pacs.access import LOCAL
 from pacs.database.base import Database
-from pacs.database.tables import study
+from pacs.database.tables import patient, study
 from pacs.deid import ProjectKey
 from pacs.errors import KeyDestroyed
 from pacs.index.removing import chunks
-from pacs.research.exclusions import Excluded
+from pacs.model import CLINICAL_PARTITION
+from pacs.research.exclusions import Excluded, Named
 from pacs.research.keyring import Keyring
 from pacs.research.model import Project, Release, ReleaseState
 from pacs.research.recording import note
 from pacs.research.releases import contents, rows
+from pacs.research.subjects import find_pseudonyms
 
 WITHDRAWN = "Somebody in it has objected since; the next version is without them."
 
-FindExcluded = Callable[[Connection, Project], Excluded]
-"""Returns what a project leaves out, as the archive is now."""
+FindExcluded = Callable[[Connection, Project, Sequence[int] | None], Excluded]
+"""Returns what a project leaves out of the archive as it is now, or only of what these patients have there."""
+
+_HOLDING = (*rows.UNFINISHED, ReleaseState.PUBLISHED)
 
 
 class Objections:
@@ -51,37 +55,49 @@ class Objections:
         """Return whether something is in the release that is objected to."""
         return contents.has_any_study(connection, release, self._find_released(connection, project, key))
 
-    def withdraw(self, connection: Connection, project: Project | None) -> None:
-        """Withdraw the releases of a project, or of all, that hold what is objected to: a hook of ``Exclusions``.
+    def end(self, connection: Connection, project: Project | None, named: Named) -> None:
+        """End what holds whom an objection names, in a project or in all of them: a hook of ``Exclusions``.
 
-        It is in the caller's transaction: from the objection on, nobody reads them.
+        It is in the caller's transaction: from the objection on nobody reads a release that holds him, and he is in
+        none that is being made. That he is not in the archive any more makes no difference.
         """
         for one in rows.list_projects(connection) if project is None else (project,):
             rows.lock_project(connection, one.id)
-            published = [
-                stored.release
-                for stored in rows.read_all(connection, one.id)
-                if stored.release.state is ReleaseState.PUBLISHED
-            ]
-            if published:
-                self._withdraw(connection, one, published)
-
-    def _withdraw(self, connection: Connection, project: Project, published: list[Release]) -> None:
-        try:
-            uids = self._find_released(connection, project, self._keys.open(connection, project))
-        except KeyDestroyed:
-            return  # nobody can tell any more who is in them
-        for release in published:
-            if not contents.has_any_study(connection, release, uids):
+            releases = [stored.release for stored in rows.read_all(connection, one.id)]
+            held = [release for release in releases if release.state in _HOLDING]
+            if not held:
                 continue
-            values = {"withdrawn_by": LOCAL.name, "withdrawn_at": datetime.now(UTC), "problem": WITHDRAWN}
+            try:
+                key = self._keys.open(connection, one)
+            except KeyDestroyed:
+                continue  # nobody can tell any more who is in them
+            uids = set(self._find_released(connection, one, key, _patients_of(connection, named)))
+            uids.update(key.derive_uid(uid) for kind, uid in named if kind == "study")
+            pseudonyms = find_pseudonyms(connection, one, key, [name for kind, name in named if kind == "identity"])
+            for release in held:
+                of_patients = contents.list_studies(connection, release, pseudonyms)
+                self._end(connection, one, release, sorted({*uids, *of_patients}))
+
+    def _end(self, connection: Connection, project: Project, release: Release, uids: Sequence[str]) -> None:
+        at = datetime.now(UTC)
+        if release.state is not ReleaseState.PUBLISHED:
+            while contents.remove_studies(connection, release, uids, at):
+                pass
+        elif contents.has_any_study(connection, release, uids):
+            values = {"withdrawn_by": LOCAL.name, "withdrawn_at": at, "problem": WITHDRAWN}
             before = [ReleaseState.PUBLISHED]
             rows.change_state(connection, release.id, before, ReleaseState.WITHDRAWN, **values)
             note(connection, LOCAL, project, "release.withdraw", str(release.version), reason=WITHDRAWN)
 
-    def _find_released(self, connection: Connection, project: Project, key: ProjectKey) -> list[str]:
+    def _find_released(
+        self,
+        connection: Connection,
+        project: Project,
+        key: ProjectKey,
+        patient_row_ids: Sequence[int] | None = None,
+    ) -> list[str]:
         """Return the Study Instance UIDs that what is left out has, or would have, in releases of the project."""
-        excluded = self._find_excluded(connection, project)
+        excluded = self._find_excluded(connection, project, patient_row_ids)
         found: set[str] = set()
         for column, row_ids in (
             (study.c.patient_row_id, excluded.patient_row_ids),
@@ -91,3 +107,29 @@ class Objections:
             for chunk in chunks(sorted(row_ids)):
                 found.update(connection.execute(statement, {"row_ids": chunk}).scalars())
         return sorted(key.derive_uid(uid) for uid in found)
+
+
+def _patients_of(connection: Connection, named: Named) -> list[int]:
+    """Return the rows of the patients that are named, those they are merged into, and those of the named studies."""
+    parameters = {
+        "identities": [name for kind, name in named if kind == "identity"],
+        "uids": [name for kind, name in named if kind == "study"],
+    }
+    found: set[int] = set()
+    waiting = set(connection.execute(_NAMED, parameters).scalars())
+    while waiting := waiting - found:
+        found |= waiting
+        into = connection.execute(_MERGED_INTO, {"row_ids": sorted(waiting)}).scalars()
+        waiting = {row_id for row_id in into if row_id is not None}
+    return sorted(found)
+
+
+_NAMED = union(
+    select(patient.c.id).where(
+        patient.c.partition_id == CLINICAL_PARTITION, patient.c.identity.in_(bindparam("identities", expanding=True))
+    ),
+    select(study.c.patient_row_id).where(
+        study.c.partition_id == CLINICAL_PARTITION, study.c.study_instance_uid.in_(bindparam("uids", expanding=True))
+    ),
+)
+_MERGED_INTO = select(patient.c.merged_into_row_id).where(patient.c.id.in_(bindparam("row_ids", expanding=True)))

@@ -11,6 +11,7 @@ from sqlalchemy import select, text
 from pacs.access import LOCAL
 from pacs.app import open_archive
 from pacs.config import DatabaseSettings, Settings
+from pacs.correction import PatientKey
 from pacs.database.release_tables import research_release_object
 from pacs.errors import (
     InvalidValue,
@@ -444,6 +445,29 @@ def test_an_objection_while_a_release_is_made_or_waits_takes_him_out_of_it(parts
     parts.research.exclusions.exclude(STEWARD, SLUG, second, reason="She objects")
     assert parts.research.releases.publish(STEWARD, SLUG, made.version).counts.patients == PATIENTS - 2
     assert len(read_objects(parts, made)) == 8
+
+
+@on_both
+def test_an_objection_counts_for_who_is_not_in_the_archive_any_more(parts, cohort, datasets):
+    published = publish(parts, cohort)
+    waiting = make(parts, make_project(parts, "heart"), "heart")
+    by_patient, by_study = datasets[0], datasets[2]
+    for dataset in (by_patient, by_study):
+        parts.archive.withhold.withhold(LOCAL, dataset.StudyInstanceUID)
+    for whom in (Whom(study_instance_uid=by_study.StudyInstanceUID), Whom(patient_id=by_patient.PatientID)):
+        before = len(read_objects(parts, waiting))
+        parts.research.exclusions.exclude(ADMINISTRATOR, None, whom, reason="They object")
+        assert len(read_objects(parts, waiting)) == before - 2
+        assert parts.research.releases.find_readable(RESEARCHER, SLUG, published.version) is None
+
+
+def test_an_objection_of_who_was_merged_since_ends_what_holds_him(parts, cohort, datasets):
+    first, second = (PatientKey(datasets[place].PatientID) for place in (0, 2))
+    release = publish(parts, cohort)
+    parts.archive.correct.merge_patients(LOCAL, first, second, reason="One and the same")
+    parts.research.exclusions.exclude(STEWARD, SLUG, Whom(patient_id=first.patient_id), reason="He objects")
+    assert parts.research.releases.find_readable(RESEARCHER, SLUG, release.version) is None
+    assert publish(parts, cohort).counts.studies == PATIENTS - 2
 
 
 def test_a_release_that_holds_nobody_who_objected_stays(parts, cohort):
