@@ -69,7 +69,7 @@ def watch(
 ) -> None:
     """Note how much was made and how much memory that takes, until so much is made or the process ends."""
     while process.poll() is None:
-        done = parts.research.releases.get(STEWARD, SLUG, release.version).done
+        done = parts.build_releases.read(release.id).done
         samples.append((done, memory_kb(process)))
         if done >= until:
             return
@@ -110,7 +110,7 @@ def run(data_dir: Path, count: int, kills: int) -> dict[str, float | int]:
     seconds = 0.0
     with open_archive(settings) as parts:
         for until in [*sorted(chance.randrange(1, count) for _ in range(kills)), count + 1]:
-            if parts.research.releases.get(STEWARD, SLUG, 1).state is not ReleaseState.BUILDING:
+            if parts.build_releases.read(release.id).state is not ReleaseState.BUILDING:
                 break
             began = time.monotonic()
             process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)

@@ -65,7 +65,7 @@ def release(settings: Settings, options: argparse.Namespace) -> int:
             begun = _under_way(releases.list_all(whoever_runs_this(), options.project))
         else:
             begun = releases.start(whoever_runs_this(), options.project, _find_cohort(parts, options))
-        done = _follow(parts, options.project, begun)
+        done = _follow(parts, begun)
     left = f", {done.pending} wait for a decision" if done.pending else ""
     print(f"Version {done.version}: {done.state}, {done.done} of {done.total} instances{left}. {done.problem}".rstrip())
     return 1 if done.state is ReleaseState.FAILED else 0
@@ -145,7 +145,7 @@ def release_objects(settings: Settings, options: argparse.Namespace) -> int:
     """Have objects made in spite of their reasons, and wait until they are."""
     with open_archive(settings) as parts:
         count, decided = _decide(parts, options, QuarantineState.RELEASED)
-        done = _follow(parts, options.project, decided)
+        done = _follow(parts, decided)
     print(f"{count} released; {done.pending} wait for a decision.")
     return 0
 
@@ -197,13 +197,13 @@ def _under_way(releases: Sequence[Release]) -> Release:
     raise PacsError("The project has no release that is being made; name a cohort to begin one.")
 
 
-def _follow(parts: Parts, project: str, begun: Release) -> Release:
+def _follow(parts: Parts, begun: Release) -> Release:
     """Make a release, or watch it being made by whoever serves the archive, until nothing more is to be made."""
     tasks = {building.KIND: parts.build_releases.work}
     with progress() as bar, Worker(parts.database, tasks, Patience(timedelta(days=1))):
         task = bar.add_task("Releasing", total=None)
         while True:
-            found = parts.research.releases.get(whoever_runs_this(), project, begun.version)
+            found = parts.build_releases.read(begun.id)
             bar.update(task, completed=found.done, total=found.total or None)
             if found.state is not ReleaseState.BUILDING:
                 return found

@@ -23,7 +23,7 @@ from pacs.jobs.queue import Job, NewJob
 from pacs.jobs.turn import Finished, Postponed
 from pacs.research.cohorts import find_cohort
 from pacs.research.keyring import Keyring
-from pacs.research.model import Candidate, Cohort, Project, ReleaseState
+from pacs.research.model import Candidate, Cohort, Project, Release, ReleaseState
 from pacs.research.recording import note
 from pacs.research.releases import clinical, reports, rows
 from pacs.research.releases.clinical import Source
@@ -86,6 +86,11 @@ class Builder:
         for job in jobs:
             goes_on = self.go_on(int(job.key))
             yield Postponed(job, datetime.now(UTC)) if goes_on else Finished(job, leaves_receipt=False)
+
+    def read(self, release_id: int) -> Release:
+        """Return how far a release has come, for whoever waits for it."""
+        with self._database.read() as connection:
+            return rows.get(connection, release_id).release
 
     def go_on(self, release_id: int) -> bool:
         """Do a little of a release; return whether there is more to do."""

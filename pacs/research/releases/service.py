@@ -83,12 +83,16 @@ class Releases:
         """Return every release of a project, the newest first, to whom the project shows."""
         with self._database.read() as connection:
             project = admit(connection, principal, slug, Right.SEE).project
-            return [stored.release for stored in rows.read_all(connection, project.id)]
+            found = [stored.release for stored in rows.read_all(connection, project.id)]
+        self._note(principal, project, "release.list")
+        return found
 
     def get(self, principal: Principal, slug: str, version: int) -> Release:
         """Return a release in whatever state it is; raise ProjectNotFound or ReleaseNotFound."""
         with self._database.read() as connection:
-            return self._get(connection, principal, slug, version, Right.SEE)[1].release
+            project, stored = self._get(connection, principal, slug, version, Right.SEE)
+        self._note(principal, project, "release.view", str(version))
+        return stored.release
 
     def find_readable(self, principal: Principal, slug: str, version: int | None = None) -> Release | None:
         """Return a published release that a member may read, the newest one without a version.
@@ -143,6 +147,7 @@ class Releases:
             report = reports.read(connection, _NOTHING if release is None else release.id, sop_instance_uid)
         if report is None:
             raise ReleaseNotFound
+        self._note(principal, slug, "release.report", str(version), object=sop_instance_uid)
         return report | {"sop_instance_uid": sop_instance_uid}
 
     def list_quarantine(
@@ -153,8 +158,10 @@ class Releases:
         Nothing in them tells which clinical instances they are.
         """
         with self._database.read() as connection:
-            _, stored = self._get(connection, principal, slug, version, Right.DECIDE)
-            return rows.read_quarantine(connection, stored.release.id, after=after, limit=limit)
+            project, stored = self._get(connection, principal, slug, version, Right.DECIDE)
+            found = rows.read_quarantine(connection, stored.release.id, after=after, limit=limit)
+        self._note(principal, project, "quarantine.list", str(version))
+        return found
 
     def find_clinical(self, principal: Principal, slug: str, version: int, number: int) -> str:
         """Return the SOP Instance UID of what an object that waits is to be made of, to a steward who looks at it.
@@ -294,6 +301,10 @@ class Releases:
             if stored.release.state in rows.UNFINISHED:
                 building.fail(connection, project, stored, "The key of the project was destroyed.")
                 building.enqueue(connection, stored.release.id)
+
+    def _note(self, principal: Principal, project: Project | str, kind: str, subject: str = "", **facts: Any) -> None:
+        """Put a look on record, before what was seen is handed out."""
+        self._database.write(lambda connection: note(connection, principal, project, kind, subject, **facts))
 
     def _get(
         self, connection: Connection, principal: Principal, slug: str, version: int, right: Right
