@@ -7,7 +7,7 @@ nobody comes in without a session or a token.
 
 import re
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from urllib.parse import quote, urlencode
 
@@ -193,8 +193,14 @@ def _is_passed_on(scope: Scope) -> bool:
             return True
         if name == b"host":
             host = value
+    return not _is_own(host)
+
+
+@lru_cache(maxsize=64)
+def _is_own(host: bytes) -> bool:
+    """Whether a Host is an address or a name of this machine for itself; most requests have the same one."""
     match = _HOST.fullmatch(host.decode("latin-1"))
-    return match is None or not is_loopback(match[1])
+    return match is not None and is_loopback(match[1])
 
 
 def _is_looked_at(scope: Scope) -> bool:

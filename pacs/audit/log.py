@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -86,8 +86,13 @@ class AuditLog:
             self._keep_head()
         return count
 
-    def verify(self, noted: Head | None = None) -> Verification:
-        """Walk the whole chain; ``noted`` is a head that somebody wrote down, and must be in it still."""
+    def verify(
+        self, noted: Head | None = None, on_progress: Callable[[int, int], None] = lambda _done, _all: None
+    ) -> Verification:
+        """Walk the whole chain; ``noted`` is a head that somebody wrote down, and must be in it still.
+
+        ``on_progress`` is told now and then how many entries of how many were checked.
+        """
         with self._database.read() as connection:
             known = [chain.read_head(connection)]
             last: int = connection.execute(select(func.max(audit.c.position))).scalar() or 0
@@ -99,6 +104,8 @@ class AuditLog:
         walk = _Walk(problems)
         for row in self._iter_rows(select(audit), last):
             walk.step(row)
+            if walk.entries % _PAGE == 0:
+                on_progress(walk.entries, last)
         with self._database.read() as connection:
             for head in known:
                 found = chain.find_digest(connection, head.position) if head.position else Head().digest

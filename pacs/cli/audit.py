@@ -12,7 +12,7 @@ from pacs.app import open_archive
 from pacs.audit.chain import Head, parse_head
 from pacs.audit.log import Chosen
 from pacs.cli.parsing import add_command, add_group
-from pacs.cli.terminal import print_problems, print_table
+from pacs.cli.terminal import print_problems, print_table, progress
 from pacs.config import Settings
 
 
@@ -33,9 +33,11 @@ def add_commands(parsers: Any, common: argparse.ArgumentParser) -> None:
 
 def verify(settings: Settings, options: argparse.Namespace) -> int:
     """Check the whole chain; exit code 1 if anything is wrong with it."""
-    with open_archive(settings) as parts:
+    with open_archive(settings) as parts, progress() as bar:
+        task = bar.add_task("Verifying", total=None)
         parts.audit.seal()
-        found = parts.audit.verify(options.head)
+        found = parts.audit.verify(options.head, lambda done, total: bar.update(task, completed=done, total=total))
+        bar.update(task, completed=found.entries, total=found.entries)
     print_problems(found.problems)
     print(f"{found.entries} entries verified, {len(found.problems)} problems, {found.unsealed} not sealed yet.")
     print(f"Head: {found.head}")
