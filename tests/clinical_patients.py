@@ -94,14 +94,16 @@ def build_patients(count: int = 6) -> list[Patient]:
 
 
 def build_studies(patient: Patient, slices: int = 4) -> list[Dataset]:
-    """Return a study of a chest CT, an MR series and a report, with the patient's values wherever they may stand."""
+    """Return a study: CT, MR, a report and a screen shot, with the patient's values wherever they may stand."""
     study = new_uid()
     common = _common(patient) | {"StudyInstanceUID": study}
     ct = _build_volume(patient, common, slices)
     mr = build_mr(**common, SeriesInstanceUID=new_uid(), SeriesNumber=2, SeriesDescription=f"T1 {patient.family}")
     report = build_sr(**common, SeriesInstanceUID=new_uid(), SeriesNumber=3)
     report.ContentSequence[0].ContentSequence[0].TextValue = f"{patient.given} {patient.family}: nothing of note."
-    return [*ct, mr, report]
+    shot = build_ct(**common, SeriesInstanceUID=new_uid(), SeriesNumber=4, SeriesDescription=f"Dose {patient.family}")
+    shot.BurnedInAnnotation = "YES"
+    return [*ct, mr, report, shot]
 
 
 def known_values(patients: list[Patient], datasets: list[Dataset]) -> list[str]:

@@ -1,9 +1,12 @@
 """A site with a research project, made before it is served: accounts, tokens, members, and chests to study."""
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from pydicom.dataset import Dataset
 
 from pacs.access import LOCAL, Permission, Role
 from pacs.app import open_archive
@@ -29,6 +32,10 @@ ROLES = {
     "auditor": (Role.AUDITOR,),
     "reader": (Role.RADIOLOGIST,),
 }
+
+
+_SCOPES = {"auditor": (Permission.AUDIT,), "reader": (Permission.READ,)}
+"""What their tokens are good for besides research."""
 
 
 @dataclass
@@ -65,18 +72,18 @@ def build_patients():
             yield build_ct(InstanceNumber=1, **shot, **person, **burned)
 
 
-def build_site(data_dir: Path) -> Site:
-    """Make it in ``data_dir``, which nobody serves yet."""
+def build_site(data_dir: Path, datasets: Iterable[Dataset] | None = None) -> Site:
+    """Make it in ``data_dir``, which nobody serves yet, with these data sets or chests of its own."""
     site = Site(data_dir)
     with open_archive(Settings(data_dir=data_dir)) as parts:
-        for dataset in build_patients():
+        for dataset in build_patients() if datasets is None else datasets:
             with parts.archive.ingest.open_spool() as spool:
                 spool.write(as_part10(dataset))
                 assert parts.archive.ingest.store(Incoming(spool, Origin(Door.IMPORT))).is_stored
             site.clinical_uids |= {dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID}
         for name, roles in ROLES.items():
             parts.identity.accounts.add(LOCAL, name, roles, PASSWORD)
-            scopes = {Permission.RESEARCH} | ({Permission.AUDIT} if name == "auditor" else set())
+            scopes = {Permission.RESEARCH, *_SCOPES.get(name, ())}
             site.tokens[name], _ = parts.identity.tokens.issue(LOCAL, name, "test", scopes, 1)
         approval = Approval("D-123/2026", "CNDP", datetime.now(UTC).date() + timedelta(days=365))
         purpose = "To tell whether slices are thick enough to find nodules, and thin enough to measure them."
