@@ -4,7 +4,9 @@ Encoders, and whoever converted an image, write into the comment and application
 and JPEG 2000 (T.800 A.9): names of products as a rule, and of patients now and then.
 """
 
+import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import BinaryIO
 
 from pacs.deid.reading import PixelSource
@@ -29,6 +31,8 @@ def find_text(stream: BinaryIO, pixels: PixelSource) -> list[Span]:
 
     What begins like no codestream with text in it (RLE, deflated) holds samples alone.
     """
+    if not _is_offset_table(pixels):
+        raise Quarantine([Reason.CODESTREAM])
     found: list[Span] = []
     for group in _frames(stream, pixels):
         if sum(length for _, length in group) > _MAX_FRAME_BYTES:
@@ -43,6 +47,14 @@ def find_text(stream: BinaryIO, pixels: PixelSource) -> list[Span]:
         for span in spans:
             found.extend(_located(span, group))
     return found
+
+
+def _is_offset_table(pixels: PixelSource) -> bool:
+    """Whether what stands for a Basic Offset Table (PS3.5 A.4) is one: offsets that rise from 0 within the pixels."""
+    table = pixels.offset_table
+    offsets = struct.unpack(f"<{len(table) // 4}L", table[: len(table) // 4 * 4])
+    rising = all(one < other for one, other in pairwise(offsets))
+    return len(table) % 4 == 0 and (not offsets or (offsets[0] == 0 and rising and offsets[-1] < pixels.length))
 
 
 def _frames(stream: BinaryIO, pixels: PixelSource) -> Iterator[list[Span]]:

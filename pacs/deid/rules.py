@@ -185,6 +185,8 @@ _BY_VR = {
 }
 _CHARACTERISTIC = f"E.1-1 {Option.RETAIN_PATIENT_CHARACTERISTICS}"
 _DATES = frozenset({Option.RETAIN_FULL_DATES, Option.RETAIN_MODIFIED_DATES})
+_MAX_RULES = 50_000
+"""Kept: all that there are many times over, and not all that somebody may think up."""
 _TEMPORAL = frozenset({"DA", "DT", "TM"})
 
 
@@ -202,7 +204,9 @@ class RuleBook:
         """Return the rule of an attribute of the standard, given the VR that the file says."""
         found = self._found.get((tag, vr))
         if found is None:
-            found = self._found[tag, vr] = self._decide(tag, vr)
+            found = self._decide(tag, vr)
+            if len(self._found) < _MAX_RULES:
+                self._found[tag, vr] = found
         return found
 
     def find_private(self, creator: str, tag: int, vr: str) -> Rule | None:

@@ -9,11 +9,13 @@ import resource
 import sys
 import tempfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote_from_bytes
 
 import atheris
 import orjson
+from pydicom._uid_dict import UID_dictionary
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
@@ -35,12 +37,15 @@ with atheris.instrument_imports(include=["dicomweb", "pacs"]):
     )
     from dicomweb.multipart import MAX_HEADER_BYTES, MultipartParser
     from dicomweb.params import parse_fields, parse_search
+    from pacs.deid import RELEASE_DEFAULT, ProjectKey, Quarantine, Reason, deidentify
     from pacs.errors import InvalidHeader, InvalidQuery, NotAcceptable
     from pacs.imaging.inflation import MemorySink
     from pacs.ingest.assembly import CannotAssemble, plan_file
     from pacs.ingest.header import parse_header
     from pacs.ingest.limits import Limits
     from pacs.model import Level
+
+from tests.builders import as_part10, build_ct, build_mr
 
 MEMORY_BYTES = 1 << 30
 LIMITS = Limits(depth=8, elements=500, inline_values=500, values=500, inflated_bytes=64 * 1024)
@@ -53,6 +58,9 @@ JSON = b"""{"00080016":{"vr":"UI","Value":["1.2.840.10008.5.1.4.1.1.7"]},"000800
 "0020000D":{"vr":"UI","Value":["1.2"]},"0020000E":{"vr":"UI","Value":["1.3"]},"00420011":{"vr":"OB","InlineBinary":
 "AAAA"},"00100010":{"vr":"PN","Value":[{"Alphabetic":"A^B"}]},"00081115":{"vr":"SQ","Value":[{"00280010":{"vr":"US",
 "Value":[5]}}]}}"""
+
+
+PROJECT = ProjectKey(bytes(32))
 
 
 def fuzz_multipart(data: bytes) -> None:
@@ -133,6 +141,21 @@ def fuzz_json(data: bytes) -> None:
             plan_file(metadata, lambda _: ())
 
 
+def fuzz_deidentify(data: bytes) -> None:
+    for waived in ((), tuple(Reason)):
+        target = BytesIO()
+        try:
+            report = deidentify(BytesIO(data), target, RELEASE_DEFAULT, PROJECT, released_reasons=waived)
+        except Quarantine:
+            assert not target.getvalue()
+            continue
+        written = target.getvalue()
+        # What was written is taken apart again, and is somebody else's all over.
+        assert report.sop_instance_uid.startswith("2.25.") or report.sop_instance_uid in UID_dictionary
+        again = deidentify(BytesIO(written), BytesIO(), RELEASE_DEFAULT, PROJECT, released_reasons=tuple(Reason))
+        assert again.sop_class_uid == report.sop_class_uid
+
+
 TARGETS: dict[str, tuple[Callable[[bytes], None], tuple[bytes, ...]]] = {
     "multipart": (fuzz_multipart, (b"\x40x\r\n--b\r\nContent-Type: application/dicom\r\n\r\nbody\r\n--b--\r\n",)),
     "accept": (
@@ -154,6 +177,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], tuple[bytes, ...]]] = {
     "range": (fuzz_range, (b"bytes=0-99", b"bytes=-5", b"gzip;q=0.5, br, *;q=0")),
     "xml": (fuzz_xml, (XML,)),
     "json": (fuzz_json, (JSON,)),
+    "deidentify": (fuzz_deidentify, (as_part10(build_ct()), as_part10(build_mr(), "1.2.840.10008.1.2"))),
     "header": (fuzz_header, (b"\0" * 128 + b"DICM" + b"\x02\0\x10\0UI\x14\x001.2.840.10008.1.2.1\0",)),
 }
 """Name -> what takes the bytes, and what to begin with."""

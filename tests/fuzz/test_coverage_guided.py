@@ -10,7 +10,7 @@ from tests.fuzz.amount import FACTOR
 
 TARGETS = Path(__file__).with_name("targets.py")
 SECONDS = 6 * FACTOR
-NAMES = ("accept", "appearance", "frame_list", "header", "json", "multipart", "query", "range", "xml")
+NAMES = ("accept", "appearance", "deidentify", "frame_list", "header", "json", "multipart", "query", "range", "xml")
 
 
 @pytest.mark.slow
