@@ -23,6 +23,7 @@ from pacs.database.tables import Code, Instant, Key, metadata
 
 __all__ = [
     "metadata",
+    "research_answer",
     "research_catalogue",
     "research_cohort",
     "research_exclusion",
@@ -138,6 +139,17 @@ research_cohort = Table(
     Column("decided_at", Instant),
     Column("remark", Text, nullable=False, server_default=""),
     UniqueConstraint("project_row_id", "name"),
+)
+
+research_answer = Table(
+    "research_answer",
+    metadata,
+    _row_id(),
+    _project_row_id(),
+    Column("patient_count", Integer, nullable=False),
+    Column("sums", LargeBinary, nullable=False),  # of the rows of these patients, as pacs.research.resemblance has it
+    Column("numbers", Text, nullable=False),  # what was shown of them, by level, as JSON
+    Index(None, "project_row_id", "patient_count", "id"),
 )
 
 research_catalogue = Table(

@@ -16,8 +16,7 @@ from pacs.research.conditions import parse_conditions
 from pacs.research.exclusions import Exclusions
 from pacs.research.gate import Admitted, Right, admit, check_is_running
 from pacs.research.model import Candidate, Cohort, CohortState, Project
-from pacs.research.perturbation import PatientCounts
-from pacs.research.population import Population
+from pacs.research.population import PatientCounts, Population
 from pacs.research.recording import note
 
 _MAX_NAME, _MAX_REMARK = 100, 2000

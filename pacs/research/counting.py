@@ -1,6 +1,6 @@
 """How many match, before anybody has access: counts and facets that tell of many and of no one (docs/research.md)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,16 +13,15 @@ from pacs.database.base import Database
 from pacs.database.identity_tables import audit
 from pacs.database.research_tables import research_catalogue
 from pacs.database.tables import series
-from pacs.deid import ProjectKey
 from pacs.errors import NotNow
+from pacs.research.answers import Answers
 from pacs.research.catalogue_values import BODY_PARTS, MAKERS
-from pacs.research.conditions import TOP_AGE, Conditions, parse_conditions
+from pacs.research.conditions import TOP_AGE, parse_conditions
 from pacs.research.exclusions import Exclusions
 from pacs.research.gate import Right, admit, check_is_running
 from pacs.research.keyring import Keyring
 from pacs.research.model import Facet, Project, ShownCounts
-from pacs.research.perturbation import show_counts, show_patients
-from pacs.research.population import AGE_BAND, Population
+from pacs.research.population import AGE_BAND, PatientCounts, Population
 from pacs.research.recording import note
 
 _COUNT, _FACETS = "cohort.count", "cohort.facets"
@@ -105,13 +104,21 @@ class Counting:
             self._check_budget(connection, principal, project, conditions.spelling)
             key = self._keys.open(connection, project)
             population = Population(connection, conditions, self._exclusions.find_excluded(connection, project))
-            counts = show_counts(key, project.k, population.read_patients())
-            axes = _AXES if with_facets and counts.patients.number is not None else ()
+            patients = population.read_patients()
+            axes = _AXES if with_facets and len(patients) >= project.k else ()
             found = population.read_facets([axis.column for axis in axes]) if axes else []
-            facets = tuple(_count_by(axis, key, project.k, own) for axis, own in zip(axes, found, strict=True))
-        answer = Answer(conditions.spelling, counts, facets)
-        self._record(principal, project, conditions, answer, with_facets=with_facets)
-        return answer
+
+        def write(connection: Connection) -> Answer:
+            answers = Answers(connection, project, key)
+            counts = _show_counts(answers, patients)
+            is_shown = counts.patients.number is not None
+            facets = tuple(_count_by(axis, answers, own) for axis, own in zip(axes, found, strict=True) if is_shown)
+            kind = _FACETS if with_facets else _COUNT
+            asked, shown = dict(conditions.spelling), str(counts.patients)
+            note(connection, principal, project, kind, conditions=asked, patients=shown)
+            return Answer(conditions.spelling, counts, facets)
+
+        return self._database.write(write)
 
     def _check_budget(
         self, connection: Connection, principal: Principal, project: Project, spelling: Mapping[str, str]
@@ -122,16 +129,6 @@ class Counting:
         known = [orjson.loads(facts)["conditions"] for facts in connection.execute(_ASKED, asked).scalars()]
         if dict(spelling) not in known and len(known) >= self._questions_per_day:
             raise NotNow(f"{self._questions_per_day} questions were answered within a day; ask again tomorrow.")
-
-    def _record(
-        self, principal: Principal, project: Project, conditions: Conditions, answer: Answer, *, with_facets: bool
-    ) -> None:
-        """Put the question and what was shown on record before it is shown."""
-        kind = _FACETS if with_facets else _COUNT
-        asked, shown = dict(conditions.spelling), str(answer.counts.patients)
-        self._database.write(
-            lambda connection: note(connection, principal, project, kind, conditions=asked, patients=shown)
-        )
 
 
 _ASKED = (
@@ -146,15 +143,23 @@ _ASKED = (
 )
 
 
-def _count_by(axis: _Axis, key: ProjectKey, k: int, found: dict[Any, set[int]]) -> Facet:
-    values = [(axis.spell(value), show_patients(key, k, found.pop(value, ()))) for value in axis.always]
+def _show_counts(answers: Answers, found: Sequence[PatientCounts]) -> ShownCounts:
+    levels = {
+        name: {one.patient_row_id: int(getattr(one, name)) for one in found}
+        for name in ("studies", "series", "instances")
+    }
+    return ShownCounts(**answers.show({one.patient_row_id: 1 for one in found}, levels))
+
+
+def _count_by(axis: _Axis, answers: Answers, found: Mapping[Any, set[int]]) -> Facet:
+    values = [(axis.spell(value), answers.show_patients(found.get(value, ()))) for value in axis.always]
     rest: set[int] = set()
-    for value, patients in found.items():
-        shown = show_patients(key, k, patients)
+    for value in sorted(found.keys() - set(axis.always), key=str):
+        shown = answers.show_patients(found[value])
         if value is None or shown.number is None or not axis.known(value):
-            rest |= patients
+            rest |= found[value]
         else:
             values.append((axis.spell(value), shown))
     if not axis.always:
         values.sort(key=lambda one: (-(one[1].number or 0), one[0]))
-    return Facet(axis.name, (*values, (OTHER, show_patients(key, k, rest))))
+    return Facet(axis.name, (*values, (OTHER, answers.show_patients(rest))))

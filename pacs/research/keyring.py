@@ -2,7 +2,13 @@
 
 from sqlalchemy import Connection, bindparam, delete, exists, or_, select, update
 
-from pacs.database.research_tables import research_exclusion, research_project, research_subject, research_subject_key
+from pacs.database.research_tables import (
+    research_answer,
+    research_exclusion,
+    research_project,
+    research_subject,
+    research_subject_key,
+)
 from pacs.deid import ProjectKey
 from pacs.errors import KeyDestroyed
 from pacs.research.master_key import MasterKey, MasterKeyFile
@@ -41,6 +47,7 @@ def destroy(connection: Connection, project: Project) -> None:
     of_project = {"project": project.id}
     connection.execute(_DELETE_KEYS, of_project)
     connection.execute(_DELETE_SUBJECTS, of_project)
+    connection.execute(_DELETE_ANSWERS, of_project)
     connection.execute(_DELETE_WRAPPED, of_project)
 
 
@@ -50,6 +57,7 @@ _IS_NEEDED = select(
 _WRAPPED = select(research_project.c.wrapped_key).where(research_project.c.id == bindparam("project"))
 _DELETE_KEYS = delete(research_subject_key).where(research_subject_key.c.project_row_id == bindparam("project"))
 _DELETE_SUBJECTS = delete(research_subject).where(research_subject.c.project_row_id == bindparam("project"))
+_DELETE_ANSWERS = delete(research_answer).where(research_answer.c.project_row_id == bindparam("project"))
 _DELETE_WRAPPED = (
     update(research_project)
     .where(research_project.c.id == bindparam("project"))

@@ -1,61 +1,34 @@
 """How an exact count becomes one that may be shown: noise that its set fixes, multiples of k, and nothing below k.
 
-The noise is drawn by a keyed digest of the very patients that are counted. The same patients are given the same noise
-however, whenever and by whomever they are asked for, so that asking again teaches nothing; other patients, even if it
-is one more or less, are given another. Its size is that of what one patient can add (a two-sided geometric
-distribution, as differential privacy has it): a difference of two counts tells more of the noise than of him.
+The noise is drawn by a keyed digest of the very patients that are counted, and of how much each of them adds. The same
+are given the same noise however, whenever and by whomever they are asked for, so that asking again teaches nothing.
+Its width is that of what one patient can add (a two-sided geometric distribution, as differential privacy has it).
 """
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from pacs.deid import ProjectKey
-from pacs.research.model import Shown, ShownCounts
 
 _SCALE = 0.5
 """Of k: the noise of a count of patients is k / 2 wide, and never more than ``_FURTHEST`` times as much."""
 _FURTHEST = 6
 
 
-@dataclass(frozen=True, slots=True)
-class PatientCounts:
-    """How much of one patient was found."""
+def draw(key: ProjectKey, k: int, kind: str, shares: Mapping[int, int]) -> int | None:
+    """Return how much there is in all, as it may be shown; None is fewer than k, or of fewer than k patients.
 
-    patient_row_id: int
-    studies: int
-    series: int
-    instances: int
-
-
-def show_patients(key: ProjectKey, k: int, patient_row_ids: Iterable[int]) -> Shown:
-    """Return how many patients there are, as it may be shown."""
-    rows = sorted(set(patient_row_ids))
-    if len(rows) < k:
-        return Shown(None, k)
-    return _round(len(rows) + noise(key, "patients", rows, _SCALE * k), k)
-
-
-def show_counts(key: ProjectKey, k: int, found: Iterable[PatientCounts]) -> ShownCounts:
-    """Return how many there are of all levels, as it may be shown: nothing of any, where there are too few patients."""
-    counted = sorted(found, key=lambda one: one.patient_row_id)
-    patients = show_patients(key, k, (one.patient_row_id for one in counted))
-    if patients.number is None:
-        return ShownCounts(*(Shown(None, k) for _ in range(4)))
-
-    def level(name: str) -> Shown:
-        numbers = {one.patient_row_id: int(getattr(one, name)) for one in counted}
-        seed = [number for pair in numbers.items() for number in pair]
-        # As wide as the patient who adds most: that he is among them must not show either.
-        return _round(sum(numbers.values()) + noise(key, name, seed, _SCALE * k * max(numbers.values())), k)
-
-    return ShownCounts(patients, level("studies"), level("series"), level("instances"))
-
-
-def _round(noisy: int, k: int) -> Shown:
+    ``shares`` is what each patient adds, by his row; ``kind`` is what is counted.
+    """
+    if len(shares) < k:
+        return None
+    ordered = sorted(shares.items())
+    # As wide as the patient who adds most: that he is among them must not show either.
+    width = _SCALE * k * max(shares.values())
+    noisy = sum(shares.values()) + noise(key, kind, [number for pair in ordered for number in pair], width)
     rounded = k * math.floor(noisy / k + 0.5)
-    return Shown(rounded if rounded >= k else None, k)
+    return rounded if rounded >= k else None
 
 
 def noise(key: ProjectKey, kind: str, seed: Sequence[int], scale: float) -> int:

@@ -4,6 +4,7 @@ Whoever objected is not among them. Nothing here is shown to anybody as it is.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_
@@ -16,10 +17,19 @@ from pacs.research.catalogue_values import RULES
 from pacs.research.conditions import TOP_AGE, Among, Between, CatalogueTest, Conditions, Like
 from pacs.research.exclusions import Excluded
 from pacs.research.model import Candidate
-from pacs.research.perturbation import PatientCounts
 
 _BAND = 10
 _NOBODY = Excluded()
+
+
+@dataclass(frozen=True, slots=True)
+class PatientCounts:
+    """How much of one patient matches."""
+
+    patient_row_id: int
+    studies: int
+    series: int
+    instances: int
 
 
 class Population:

@@ -7,9 +7,12 @@ from pacs.access import LOCAL
 from pacs.correction import PatientKey
 from pacs.database.research_tables import research_project
 from pacs.errors import ExclusionNotFound, InvalidQuery, InvalidValue, NotNow, NotPermitted
+from pacs.model import Level
+from pacs.query import Equals, Query
 from pacs.research import perturbation
 from pacs.research.exclusions import Whom
 from pacs.research.model import ExclusionScope
+from tests.builders import build_dataset
 from tests.unit.pacs.research.projects.conftest import ADMINISTRATOR, RESEARCHER, STEWARD, on_both_engines
 
 SEXES = "FM"
@@ -129,16 +132,28 @@ def test_whoever_objected_is_not_counted(research, archive, population, exact, a
 
 
 @on_both_engines
-def test_an_objection_holds_after_a_merge_and_for_whoever_comes_later(
-    research, archive, store_patients, project, exact
-):
+def test_an_objection_holds_after_a_merge_and_for_who_comes_later(parts, research, archive, store_patients, project):
+    def count_excluded():
+        with parts.database.read() as connection:
+            found = research.exclusions.find_excluded(connection, project)
+            some = research.exclusions.find_excluded(connection, project, sorted(found.patient_row_ids))
+        assert some == found
+        return len(found.patient_row_ids)
+
     research.exclusions.exclude(STEWARD, "lungs", Whom("P7"), reason="He objected before he came.")
+    assert count_excluded() == 0
     store_patients(range(5, 15))
+    assert count_excluded() == 1
     research.exclusions.exclude(STEWARD, "lungs", Whom("P8"), reason="He objected.")
-    assert str(research.counting.count(RESEARCHER, "lungs", {}).counts.studies) == "10"
+    assert count_excluded() == 2
     archive.correct.merge_patients(LOCAL, PatientKey("P8", ""), PatientKey("P9", ""), reason="The same person.")
-    studies = research.counting.count(RESEARCHER, "lungs", {}).counts
-    assert str(studies.patients) == "5"  # 7 of 10, rounded down: two objected, one was merged into
+    assert count_excluded() >= 2
+    (study,) = archive.search.search(LOCAL, Query(Level.STUDY, (Equals("PatientID", "P9"),), limit=1)).matches
+    with parts.database.read() as connection:
+        everybody = research.cohorts.create(RESEARCHER, "lungs", "all", {})
+        found, _ = research.cohorts.read_candidates(connection, project, everybody, 0, 100)
+    assert len(found) == 7  # of ten: two objected, and one is now who one of them was merged into
+    assert study.study_instance_uid not in {one.study_instance_uid for one in found}
 
 
 def test_an_objection_names_one_of_both_and_a_reason(research, project):
@@ -186,3 +201,47 @@ def test_one_person_is_answered_so_many_questions_a_day_and_not_another_persons(
     with pytest.raises(NotNow, match="tomorrow"):
         research.counting.count(RESEARCHER, "lungs", {"sex": "M"})
     research.counting.count(STEWARD, "lungs", {"sex": "M"})
+
+
+@on_both_engines
+def test_no_answer_changes_for_fewer_than_k_patients(research, project, store_patients):
+    """Neither one number nor all of them together tell whether somebody is among those who match."""
+    store_patients(
+        range(40),
+        PatientSex=lambda number: "F" if number < 30 else "M",
+        PatientAge=lambda number: "040Y" if number < 26 else "072Y",
+        ContrastBolusAgent=lambda number: "Iopamidol" if number == 0 else None,
+    )
+
+    def ask(**given):
+        return research.counting.count_by_facet(RESEARCHER, "lungs", given)
+
+    women = ask(sex="F")
+    assert ask(sex="F", contrast="no").counts == women.counts
+    assert ask(sex="F", age_max="69").counts == women.counts
+    assert ask(sex="F", contrast="no", age_max="69").counts == ask(sex="F", contrast="no", age_max="69").counts
+    cells = {facet.name: dict(facet.values) for facet in women.facets}
+    assert cells["contrast"]["no"] == women.counts.patients
+    assert cells["age"]["40-49"] == women.counts.patients
+    everybody = ask()
+    assert everybody.counts.patients.number is not None
+    assert everybody.counts.patients.k == 5
+
+
+def test_a_count_of_images_follows_the_question_where_the_patients_are_the_same(research, project, store, exact):
+    for number in range(10):
+        first = build_dataset(PatientID=f"P{number}", Modality="CT")
+        others = [
+            build_dataset(
+                PatientID=first.PatientID,
+                StudyInstanceUID=first.StudyInstanceUID,
+                Modality="MR",
+                SeriesInstanceUID=f"{first.SeriesInstanceUID[:50]}.{series}",
+            )
+            for series in range(9)
+        ]
+        store(first, *others)
+    assert sum(research.catalogue.iter_missing()) == 100
+    assert str(research.counting.count(RESEARCHER, "lungs", {}).counts.instances) == "100"
+    counts = research.counting.count(RESEARCHER, "lungs", {"modality": "CT"}).counts
+    assert (str(counts.patients), str(counts.instances)) == ("10", "10")
