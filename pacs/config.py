@@ -241,6 +241,8 @@ class ResearchSettings(_Section):
     An empty ``master_key_file`` is ``research-master.key`` in the data directory: what the keys of projects are kept
     encrypted under, to be backed up apart from the database.
 
+    ``reads_text``: text is looked for in the pixels of what is to be released, as an alarm.
+
     Releases are kept at ``storage_url``, a store with credentials of its own; an empty one is the folder
     ``research-objects`` in the data directory.
     """
@@ -249,6 +251,7 @@ class ResearchSettings(_Section):
     storage_url: str = ""
     access_key: str = ""
     secret_key: SecretStr = SecretStr("")
+    reads_text: bool = False
     k: Annotated[int, Field(ge=2, le=100)] = 5
     questions_per_day: Annotated[int, Field(ge=1)] = 200
 

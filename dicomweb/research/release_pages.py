@@ -14,11 +14,11 @@ from dicomweb.research.addresses import ROOT, address_of_release, parse_version
 from dicomweb.research.desk import NOTHING, Desk, Form, Said
 from dicomweb.research.downloads import list_downloads
 from pacs.access import Principal, Role
-from pacs.deid import Reason
 from pacs.errors import QuarantinedNotFound
 from pacs.model import Attributes, Level
 from pacs.query import Query
 from pacs.research.model import ProjectRole, Quarantined, QuarantineState, Release, ReleaseState
+from pacs.research.releases.kept_back import is_releasable, sentence_of
 from pacs.tags import text_of, values_of
 
 STUDIES = 24
@@ -145,15 +145,14 @@ def _add_quarantine(router: APIRouter, desk: Desk) -> None:
 
 def _describe(one: Quarantined, base: str) -> dict[str, Any]:
     """Return what a steward is shown of an object that was kept back."""
-    reasons = [reason for reason in Reason if reason.value in one.reasons]
     waits = one.state is QuarantineState.PENDING
     return {
         "id": one.id,
         "state": one.state,
         "modality": one.modality,
         "sop_class": UID(one.sop_class_uid).name,
-        "reasons": [reason.sentence for reason in reasons],
-        "is_releasable": all(reason.is_releasable for reason in reasons),
+        "reasons": [sentence_of(reason) for reason in one.reasons],
+        "is_releasable": all(is_releasable(reason) for reason in one.reasons),
         "preview": f"{base}/quarantine/{one.id}/preview" if waits else "",
         "decided_by": one.decided_by,
         "decided_at": one.decided_at,

@@ -5,10 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pacs.app.deidentification import frame_decoder
+from pacs.app.lettering import open_lettering
 from pacs.app.releases import PartitionOpener
 from pacs.app.stores import open_research_stores
 from pacs.config import Settings
 from pacs.database.base import Database
+from pacs.deid import Lettering
+from pacs.errors import InvalidSetting, PacsError
 from pacs.imaging.sandbox import Sandbox
 from pacs.research import Research
 from pacs.research.catalogue import Catalogue
@@ -47,7 +51,17 @@ def open_research(
         sweep_spools(stores.spool_directory)
         cache = FolderFrameCache(settings.data_dir / "cache", settings.imaging.cache_bytes)
         opener = PartitionOpener(database, stores, sandbox, cache)
-        yield _build(settings, database, ObjectMaker(database, clinical, sandbox), opener, stores.spool_directory)
+        maker = ObjectMaker(database, clinical, frame_decoder(sandbox), _lettering(settings))
+        yield _build(settings, database, maker, opener, stores.spool_directory)
+
+
+def _lettering(settings: Settings) -> Lettering | None:
+    if not settings.research.reads_text:
+        return None
+    try:
+        return open_lettering()
+    except PacsError as error:
+        raise InvalidSetting(f"The setting research.reads_text (PACS_RESEARCH__READS_TEXT) is wrong: {error}") from None
 
 
 def _build(

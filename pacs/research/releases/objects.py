@@ -18,11 +18,9 @@ from sqlalchemy import Connection
 
 from pacs.access import LOCAL
 from pacs.database.base import Database
-from pacs.deid import Image, Profile, ProjectKey, Quarantine, Reason, Report, Subject, deidentify
+from pacs.deid import FrameDecoder, Lettering, Profile, ProjectKey, Quarantine, Reason, Report, Subject, deidentify
 from pacs.deid.known import Needles
 from pacs.errors import CorruptPixelData, InvalidHeader, NotAcceptable, NotFound, Unavailable
-from pacs.imaging.codecs import PixelDescription
-from pacs.imaging.transcode import FrameDecoder
 from pacs.index import removing, writer
 from pacs.ingest.header import parse_header
 from pacs.ingest.incoming import Incoming, IncomingSpool
@@ -30,6 +28,7 @@ from pacs.ingest.outcome import Outcome
 from pacs.ingest.outcome import Reason as Refusal
 from pacs.model import ByteRange, Door, DuplicatePolicy, Header, Origin
 from pacs.research.releases.clinical import Source
+from pacs.research.releases.kept_back import BROKEN, MISSING, NOT_STORED, UNREADABLE, UNVERIFIED
 from pacs.research.releases.partition import Partition
 from pacs.retrieve import ANY, Retriever
 from pacs.retrieve.stored import StoredBytes, store_errors
@@ -39,21 +38,6 @@ from storage.keys import key_digest
 from storage.spool import CHUNK_BYTES, MEMORY_LIMIT_BYTES
 
 LOGGER = logging.getLogger(__name__)
-
-MISSING = "missing"
-UNREADABLE = "unreadable"
-NOT_STORED = "not-stored"
-UNVERIFIED = "unverified"
-BROKEN = "broken"
-
-SENTENCES = {
-    MISSING: "The bytes of the clinical instance are not in the store.",
-    UNREADABLE: "The clinical instance cannot be written as it would leave the archive.",
-    NOT_STORED: "The archive does not take what was made of it.",
-    UNVERIFIED: "What was stored did not read back as it was made.",
-    BROKEN: "The engine failed on it; the log says with which error.",
-}
-"""Why an object was kept back, where the engine had no reason of its own. Releasing one of these is trying again."""
 
 _ORIGIN = Origin(Door.RELEASE, duplicate_policy=DuplicatePolicy.REJECT)
 
@@ -84,7 +68,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class KeptBack:
-    """Nothing of the object is in the release; ``reasons`` are those of ``pacs.deid.Reason``, or of ``SENTENCES``."""
+    """Nothing of the object is in the release; ``reasons`` are those of ``pacs.deid.Reason``, or of ``kept_back``."""
 
     reasons: tuple[str, ...]
     modality: str = ""
@@ -94,11 +78,18 @@ class KeptBack:
 class ObjectMaker:
     """Makes objects from one clinical partition. Any number of threads may call it at once."""
 
-    def __init__(self, database: Database, clinical: Retriever, codec: FrameDecoder) -> None:
-        """Make what makes objects; ``codec`` decodes pixels that have to be cleaned."""
+    def __init__(
+        self,
+        database: Database,
+        clinical: Retriever,
+        decode: FrameDecoder | None = None,
+        lettering: Lettering | None = None,
+    ) -> None:
+        """Make what makes objects; ``decode`` and ``lettering`` are as for ``deidentify``."""
         self._database = database
         self._clinical = clinical
-        self._codec = codec
+        self._decode = decode
+        self._lettering = lettering
 
     def make(
         self, recipe: Recipe, source: Source, person: Person, released_reasons: Collection[str] = ()
@@ -138,26 +129,13 @@ class ObjectMaker:
                 person.subject,
                 released_reasons=waived,
                 decode=self._decode,
+                lettering=self._lettering,
             )
             target.seek(0)
             with partition.ingest.open_spool() as spool:
                 _copy(target, spool)
                 problem = self._store(recipe, spool, report, _Search(source, person, waived))
                 return problem or report
-
-    def _decode(self, transfer_syntax_uid: str, frame: bytes, image: Image) -> tuple[bytes, str]:
-        description = PixelDescription(
-            rows=image.rows,
-            columns=image.columns,
-            samples_per_pixel=image.samples_per_pixel,
-            bits_allocated=image.bits_allocated,
-            bits_stored=image.bits_stored,
-            pixel_representation=image.pixel_representation,
-            photometric_interpretation=image.photometric_interpretation,
-            planar_configuration=image.planar_configuration,
-        )
-        decoded = self._codec.decode_frame(transfer_syntax_uid, frame, description)
-        return decoded.pixels, decoded.photometric_interpretation
 
     def _store(self, recipe: Recipe, spool: IncomingSpool, report: Report, search: "_Search") -> str:
         """Store what was made; return why it must not stay, or nothing."""

@@ -14,7 +14,6 @@ from sqlalchemy import Connection
 
 from pacs.access import Principal
 from pacs.database.base import Database
-from pacs.deid import Reason
 from pacs.errors import InvalidValue, NotNow, NotPermitted, ProjectNotFound, QuarantinedNotFound, ReleaseNotFound
 from pacs.reading import Reading
 from pacs.research.cohorts import find_cohort
@@ -23,6 +22,7 @@ from pacs.research.keyring import Keyring
 from pacs.research.model import CohortState, Project, Quarantined, QuarantineState, Release, ReleaseState
 from pacs.research.recording import note
 from pacs.research.releases import building, contents, manifest, reports, rows
+from pacs.research.releases.kept_back import is_releasable, sentence_of
 from pacs.research.releases.objections import Objections
 from pacs.research.releases.partition import OpenPartition
 from pacs.research.releases.rows import NewRelease, ObjectState, Stored
@@ -350,9 +350,9 @@ def _check_waits_for_nothing(connection: Connection, stored: Stored) -> None:
 
 def _checked(reasons: Sequence[str]) -> Sequence[str]:
     """Return reasons that a person may set aside; raise InvalidValue with the sentence of one that nobody may."""
-    for reason in Reason:
-        if reason.value in reasons and not reason.is_releasable:
-            raise InvalidValue(f"This object cannot be released: {reason.sentence}")
+    for reason in reasons:
+        if not is_releasable(reason):
+            raise InvalidValue(f"This object cannot be released: {sentence_of(reason)}")
     return reasons
 
 
