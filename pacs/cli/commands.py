@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -44,10 +45,13 @@ def import_paths(settings: Settings, options: argparse.Namespace) -> int:
 def verify(settings: Settings, _: argparse.Namespace) -> int:
     """Compare every stored object with its digest; exit code 1 if one is missing or damaged."""
     with open_archive(settings) as parts, progress() as bar:
-        task = bar.add_task("Verifying", total=count_copies(parts.database, CLINICAL_PARTITION))
+        places = [(CLINICAL_PARTITION, parts.durable)]
+        places += [(release.id, release.store) for release in parts.build_releases.list_partitions()]
+        total = sum(count_copies(parts.database, partition_id) for partition_id, _ in places)
+        task = bar.add_task("Verifying", total=total)
         checked = 0
         damaged = []
-        for result in verify_copies(parts.database, parts.durable, CLINICAL_PARTITION):
+        for result in chain.from_iterable(verify_copies(parts.database, store, number) for number, store in places):
             checked += 1
             bar.update(task, completed=checked)
             if result.problem:

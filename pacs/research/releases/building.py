@@ -29,7 +29,7 @@ from pacs.research.releases import clinical, reports, rows
 from pacs.research.releases.clinical import Source
 from pacs.research.releases.objections import Objections
 from pacs.research.releases.objects import KeptBack, Made, ObjectMaker, Person, Recipe
-from pacs.research.releases.partition import OpenPartition
+from pacs.research.releases.partition import OpenPartition, Partition
 from pacs.research.releases.residue import needles_of
 from pacs.research.releases.rows import Entry, ObjectState, Stored
 from pacs.research.releases.sweeping import Sweeper
@@ -91,6 +91,12 @@ class Builder:
         """Return how far a release has come, for whoever waits for it."""
         with self._database.read() as connection:
             return rows.get(connection, release_id).release
+
+    def list_partitions(self) -> list[Partition]:
+        """Return where every release lies that something is kept of, for whoever checks what is stored."""
+        with self._database.read() as connection:
+            kept = rows.list_kept(connection)
+        return [self._open_partition(stored.release.partition_id, stored.prefix) for stored in kept]
 
     def go_on(self, release_id: int) -> bool:
         """Do a little of a release; return whether there is more to do."""

@@ -162,6 +162,13 @@ def read_all(connection: Connection, project_id: int) -> list[Stored]:
     return [_stored(connection, row) for row in connection.execute(statement).all()]
 
 
+def list_kept(connection: Connection) -> list[Stored]:
+    """Return every release of any project that something is kept of."""
+    columns = research_release.c
+    statement = select(research_release).where(columns.swept_at.is_(None)).order_by(columns.partition_id)
+    return [_stored(connection, row) for row in connection.execute(statement).all()]
+
+
 def list_projects(connection: Connection) -> list[Project]:
     """Return every project that has or had a release."""
     has_release = exists().where(research_release.c.project_row_id == research_project.c.id)

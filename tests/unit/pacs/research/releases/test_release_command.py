@@ -75,3 +75,15 @@ def test_what_cannot_be_done_says_so_in_one_sentence(pacs, project):
     assert (
         pacs("quarantine", "refuse", SLUG, "1", "99").stderr == "pacs: Nothing of this number waits for a decision.\n"
     )
+
+
+def test_releases_are_verified_with_everything_else(pacs, project, tmp_path, capsys):
+    pacs("release", SLUG, "everything")
+    assert main(["verify", "--data-dir", str(tmp_path / "archive")]) == 0
+    assert capsys.readouterr().out == "26 objects verified, 0 with problems.\n"
+    blob = next(path for path in (tmp_path / "archive" / "research-objects").rglob("sha256/*/*"))
+    blob.write_bytes(blob.read_bytes()[:-1] + b"?")
+    assert main(["verify", "--data-dir", str(tmp_path / "archive")]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("damaged: instance 2.25.")
+    assert blob.name in said
