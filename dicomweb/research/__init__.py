@@ -9,7 +9,16 @@ from starlette.types import Receive, Scope, Send
 
 from dicomweb.context import Context
 from dicomweb.release_mount import Read, Readable, ReleaseMount, Source
-from dicomweb.research import api, cohort_pages, downloads, preview, project_pages, release_pages, view
+from dicomweb.research import (
+    anonymity_pages,
+    api,
+    cohort_pages,
+    downloads,
+    preview,
+    project_pages,
+    release_pages,
+    view,
+)
 from dicomweb.research.addresses import ROOT
 from dicomweb.research.desk import Desk
 from pacs.access import Principal
@@ -24,7 +33,7 @@ def build_routers(context: Context, research: Research) -> list[APIRouter]:
     return [
         api.build_router(context, research),
         downloads.build_router(context, research),
-        *(pages.build_router(desk) for pages in (project_pages, cohort_pages, release_pages, preview)),
+        *(pages.build_router(desk) for pages in (project_pages, cohort_pages, release_pages, anonymity_pages, preview)),
     ]
 
 

@@ -15,6 +15,7 @@ from dicomweb.caching import REVALIDATE, Entity, derive_tag, is_known
 from dicomweb.capabilities import offers
 from dicomweb.context import Context
 from dicomweb.errors import InvalidParameter
+from dicomweb.media_types import JSON
 from dicomweb.middleware import IS_HEAD
 from dicomweb.multipart import Part, derive_boundary
 from dicomweb.plain_json import query_fields
@@ -46,7 +47,7 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """One kind of download. ``takes``: it can be had of one study or series alone."""
+    """One kind of download. ``takes``: it can be had of one study or series alone. ``is_listed``: on the page."""
 
     file: str
     media_type: str
@@ -54,6 +55,7 @@ class _Kind:
     label: str
     hint: str
     takes: bool = False
+    is_listed: bool = True
 
 
 KINDS = (
@@ -89,6 +91,14 @@ KINDS = (
         "how small the smallest groups are",
     ),
     _Kind(
+        "anonymity.json",
+        JSON,
+        "download_anonymity_json",
+        "k-anonymity report",
+        "how small the smallest groups are",
+        is_listed=False,
+    ),
+    _Kind(
         "deidentification.md",
         _MARKDOWN,
         "download_statement",
@@ -102,7 +112,7 @@ KINDS = (
 def list_downloads(slug: str, release: Release) -> list[Offered]:
     """Return what can be taken of a published release, each with its address."""
     base = f"{API}/projects/{slug}/releases/{release.version}"
-    return [Offered(f"{base}/{kind.file}", kind.label, kind.hint) for kind in KINDS]
+    return [Offered(f"{base}/{kind.file}", kind.label, kind.hint) for kind in KINDS if kind.is_listed]
 
 
 def build_router(context: Context, research: Research) -> APIRouter:
@@ -141,6 +151,7 @@ def _openers(research: Research) -> dict[str, _Open]:
         "nifti.zip": lambda principal, slug, version, of: exports.nifti(principal, slug, version, **of),
         "manifest.jsonl": lambda principal, slug, version, _: exports.manifest(principal, slug, version),
         "anonymity.md": lambda principal, slug, version, _: exports.anonymity_page(principal, slug, version),
+        "anonymity.json": lambda principal, slug, version, _: exports.anonymity_json(principal, slug, version),
         "deidentification.md": state,
     }
 

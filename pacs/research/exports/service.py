@@ -145,6 +145,11 @@ class Exports:
         page = write_page(report, f"{opened.project.title}, version {version}")
         return of_bytes(opened.name("anonymity.md"), MARKDOWN, page.encode())
 
+    def anonymity_json(self, principal: Principal, slug: str, version: int) -> Download:
+        """Return the same for programs."""
+        opened, report = self._report(principal, slug, version)
+        return of_bytes(opened.name("anonymity.json"), "application/json", orjson.dumps(report.to_json()))
+
     def _report(self, principal: Principal, slug: str, version: int) -> tuple[_Opened, AnonymityReport]:
         if self._releases.find_readable(principal, slug, version) is None:
             opened = self._open_unpublished(principal, slug, version)

@@ -102,6 +102,7 @@ ABSENT = [
     "/research/api/projects/{}/releases/newest/dicom.zip",
     "/research/api/projects/{}/releases/1/manifest.jsonl",
     "/research/api/projects/{}/releases/1/deidentification.md",
+    "/research/api/projects/{}/releases/1/anonymity.json",
     "/research/api/projects/{}/releases/1/reports/2.25.1",
     "/research/api/projects/{}/releases/1",
     "/research/api/projects/{}/releases",
@@ -229,6 +230,17 @@ def test_index_is_read_bit_by_bit(researcher):
     assert researcher.get(path, headers={"If-None-Match": whole.headers["etag"]}).status_code == 304
     head = researcher.head(path)
     assert (head.headers["content-length"], head.content) == (str(len(whole.content)), b"")
+
+
+def test_how_anonymous_a_release_is_is_shown_and_told_to_programs(researcher, clients):
+    report = researcher.get(f"{API}/releases/2/anonymity.json").json()
+    assert (report["patients"], report["wanted_k"], report["levels"][0]["k"]) == (PATIENTS, 5, PATIENTS)
+    assert "24 patients" in researcher.get(f"{API}/releases/2/anonymity.md").text
+    for language, title in (("en", "How anonymous it is"), ("fr", "Degré d&#39;anonymat"), ("ar", "درجة إخفاء الهوية")):
+        page = researcher.get(f"/research/{SLUG}/releases/2/anonymity", headers={"Accept-Language": language})
+        assert page.status_code == 200
+        assert title in page.text
+    assert clients[OUTSIDER.name].get(f"/research/{SLUG}/releases/2/anonymity").status_code == 404
 
 
 def test_part_of_a_release_is_downloaded_alone(researcher):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dicomweb.pages import LANGUAGES
-from dicomweb.research import builder, charts, downloads
+from dicomweb.research import anonymity_pages, builder, charts, downloads
 from dicomweb.research.words import TEXTS
 from pacs.deid import Reason
 from pacs.research.counting import FACETS
@@ -38,6 +38,7 @@ def sentences():
     yield from builder.LABELS.values()
     yield from (text for kind in downloads.KINDS for text in (kind.label, kind.hint))
     yield from charts.TITLES.values()
+    yield from anonymity_pages.LABELS.values()
     yield from (label for labels in charts.LABELS.values() for label in labels.values())
 
 
