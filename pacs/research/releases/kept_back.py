@@ -17,6 +17,7 @@ _SENTENCES = {
 }
 """Where the engine had no reason of its own. To release one of these is to try again."""
 
+OWN_REASONS = tuple(_SENTENCES)
 _OF_ENGINE = {reason.value: reason for reason in Reason}
 
 

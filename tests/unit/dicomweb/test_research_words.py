@@ -19,6 +19,7 @@ from pacs.research.model import (
     ReleaseState,
     Shown,
 )
+from pacs.research.releases.kept_back import OWN_REASONS, sentence_of
 
 TEMPLATES = sorted((Path(downloads.__file__).parent.parent / "templates" / "research").glob("*.html"))
 _SAID = re.compile(r"""\bt\(\s*(?:"([^"]*)"|'([^']*)')""")
@@ -32,6 +33,7 @@ def sentences():
     for kind in STATES:
         yield from (one.value for one in kind)
     yield from (reason.sentence for reason in Reason)
+    yield from (sentence_of(reason) for reason in OWN_REASONS)
     for field in builder.FIELDS:
         yield from (text for text in (field.label, field.hint) if text)
         yield from (label for _, label in field.choices if label.islower())
