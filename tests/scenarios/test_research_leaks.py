@@ -147,7 +147,15 @@ def test_clinical_addresses_are_nowhere_in_a_release(ask, seen, planted, version
 
 def test_nothing_leaves_by_a_download(ask, seen, version):
     base = f"{PROJECT}/releases/{version}"
-    for name in ("index.parquet", "manifest.jsonl", "anonymity.md", "deidentification.md", "dicom.zip", "nifti.zip"):
+    for name in (
+        "index.parquet",
+        "manifest.jsonl",
+        "anonymity.md",
+        "anonymity.json",
+        "deidentification.md",
+        "dicom.zip",
+        "nifti.zip",
+    ):
         answer = ask("rania", f"{base}/{name}")
         assert answer.status_code == 200, name
         if name.endswith(".zip"):
@@ -160,7 +168,8 @@ def test_nothing_leaves_by_a_page_or_by_json(ask, seen, version, planted):
     # What is kept back was looked at, with its picture, before it was refused.
     assert len(ask("samir", f"{PROJECT}/releases/{version}/quarantine").json()) == len(planted[0])
     pages = ["/research", f"/research/{SLUG}", f"/research/{SLUG}/releases/{version}"]
-    pages += [f"/research/{SLUG}/cohorts/1", f"/research/{SLUG}/releases/{version}/quarantine"]
+    pages += [f"/research/{SLUG}/cohorts/1"]
+    pages += [f"/research/{SLUG}/releases/{version}/{page}" for page in ("quarantine", "anonymity")]
     told = ["", "/members", "/cohorts", "/cohorts/1", "/releases", f"/releases/{version}", "/exclusions"]
     told += ["/reidentifications", f"/releases/{version}/quarantine"]
     for name in ("rania", "samir", "admin", "auditor"):

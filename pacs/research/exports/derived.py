@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from pacs.retrieve.stored import store_errors
 from storage.spool import disk_errors
 
 _TEMPORARY = ".new"
@@ -30,7 +31,8 @@ class DerivedFiles:
     def get(self, release_id: int, name: str, make: Callable[[BinaryIO], object]) -> Path:
         """Return the file, which ``make`` writes if it is not there yet; it appears whole, or not at all.
 
-        One is made at a time: whoever else wants it waits, and finds it. Raises what ``make`` raises.
+        One is made at a time: whoever else wants it waits, and finds it. Raises what ``make`` raises, Unavailable for
+        what the disk says, OutOfResources if it is full.
         """
         path = self._folder / f"{release_id}-{name}"
         if path.exists():
@@ -54,14 +56,14 @@ class DerivedFiles:
                     path.unlink()
 
     def _make(self, path: Path, make: Callable[[BinaryIO], object]) -> None:
-        with disk_errors():
+        with store_errors(), disk_errors():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(_TEMPORARY, dir=self._folder)
-        made = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                make(file)
-            made.replace(path)
-        except BaseException:
-            made.unlink(missing_ok=True)
-            raise
+            made = Path(name)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    make(file)
+                made.replace(path)
+            except BaseException:
+                made.unlink(missing_ok=True)
+                raise

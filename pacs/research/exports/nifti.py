@@ -18,6 +18,8 @@ from pacs.errors import NotAcceptable, NotInstalled, OutOfResources
 from pacs.imaging.limited import Limits, running
 from pacs.imaging.representation import Representation
 from pacs.research.exports.extra import load
+from pacs.retrieve.stored import store_errors
+from storage.spool import disk_errors
 
 MAX_SERIES_BYTES = 8 * 1024**3
 """A series that is larger is not made into one volume: nobody could open it either."""
@@ -120,6 +122,6 @@ def _write_instances(instances: Iterable[Representation], folder: Path) -> None:
                 raise NotAcceptable("The series is too large to be made into NIfTI.")
             if instance.length_bytes > shutil.disk_usage(folder).free // 2:
                 raise OutOfResources
-            with (folder / f"{index:08d}").open("wb") as file:
+            with store_errors(), disk_errors(), (folder / f"{index:08d}").open("wb") as file:
                 for chunk in instance.iter_chunks():
                     file.write(chunk)

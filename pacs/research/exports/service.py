@@ -4,6 +4,7 @@ Of what one may not see there is nothing to export, and it is said in the words 
 """
 
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version as version_of
@@ -17,7 +18,7 @@ from sqlalchemy import Connection, select
 from pacs.access import Principal
 from pacs.database.base import Database
 from pacs.database.release_tables import research_release
-from pacs.errors import NotAcceptable, ReleaseNotFound
+from pacs.errors import NotAcceptable, NotInstalled, ReleaseNotFound
 from pacs.imaging.archive_zip import File, write_zip
 from pacs.reading import Reading
 from pacs.research.exports.anonymity import AnonymityReport, assess
@@ -103,14 +104,16 @@ class Exports:
     ) -> Download:
         """Return the instances of a release, of one study or of one series in it, as a ZIP file.
 
-        Of a whole release its index is in it, too. Raises ReleaseNotFound, or StudyNotFound or SeriesNotFound.
+        Of a whole release its index is in it, too, if it can be made here. Raises ReleaseNotFound, StudyNotFound or
+        SeriesNotFound.
         """
         opened = self._open(principal, slug, version, "zip", study=study, series=series)
         places = find_series(opened.reading, principal, study, series)
         spool = Spool(self._scratch)
         files = iter_instances(opened.reading, principal, places, spool)
         if not study:
-            files = _with_index(self._index_of(opened), files)
+            with suppress(NotInstalled):
+                files = _with_index(self._index_of(opened), files)
         return _zip_of(opened.name("dicom.zip"), files, spool)
 
     def nifti(

@@ -1,11 +1,13 @@
 """What is made of a release is made once, appears whole, and goes with its release."""
 
+import errno
 import os
 import threading
 import time
 
 import pytest
 
+from pacs.errors import OutOfResources
 from pacs.research.exports.derived import DerivedFiles
 from pacs.research.exports.download import of_bytes, of_file
 from pacs.research.exports.recently import Recently
@@ -58,6 +60,15 @@ def test_what_fails_half_way_leaves_nothing_and_is_tried_again(derived, tmp_path
         derived.get(1, "index", fail)
     assert not list((tmp_path / "derived").iterdir())
     assert derived.get(1, "index", write(b"made")).read_bytes() == b"made"
+
+
+def test_a_full_disk_is_said_to_be_one_and_leaves_nothing(derived, tmp_path):
+    def fill(_):
+        raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(OutOfResources):
+        derived.get(1, "index", fill)
+    assert not list((tmp_path / "derived").iterdir())
 
 
 def test_what_was_made_of_a_release_that_is_gone_goes_and_what_a_kill_left(derived, tmp_path):

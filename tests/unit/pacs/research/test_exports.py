@@ -225,6 +225,9 @@ def test_without_the_packages_everything_but_what_needs_them_is_there(release, e
     monkeypatch.setattr("pacs.research.exports.service.load", load)
     monkeypatch.setattr("pacs.research.exports.nifti.load", load)
     exports.manifest(RESEARCHER, SLUG).close()
+    with zipfile.ZipFile(io.BytesIO(content_of(exports.zip(RESEARCHER, SLUG)))) as opened:
+        assert "index.parquet" not in opened.namelist()
+        assert "DICOMDIR" in opened.namelist()
     for export in (exports.parquet, exports.nifti):
         with pytest.raises((extra.NotInstalled, NotAcceptable)):
             content_of(export(RESEARCHER, SLUG))

@@ -1,5 +1,6 @@
 """A series as NIfTI: the voxels are the pixels, in a folder of which nothing is left."""
 
+import errno
 import gzip
 import json
 import struct
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 from pacs.access import LOCAL
-from pacs.errors import NotAcceptable
+from pacs.errors import NotAcceptable, OutOfResources
 from pacs.imaging.limited import Limits
+from pacs.imaging.representation import Representation
 from pacs.research.exports.nifti import LIMITS, Converter, sweep_folders
 from tests.builders import build_series, build_sr
 
@@ -96,6 +98,17 @@ def test_a_program_that_outgrows_its_limits_is_ended_and_refused(archive, store,
     slices = build_volume()
     store(*slices)
     with pytest.raises(NotAcceptable), Converter(scratch, limits).convert(open_series(archive, slices[0])):
+        pass
+    assert not list(scratch.iterdir())
+
+
+def test_a_disk_that_becomes_full_is_said_to_be_full_and_leaves_nothing(scratch):
+    def fill():
+        raise OSError(errno.ENOSPC, "full")
+        yield b""
+
+    instance = Representation("1.2.840.10008.1.2.1", "application/dicom", 10, fill)
+    with pytest.raises(OutOfResources), Converter(scratch).convert([instance]):
         pass
     assert not list(scratch.iterdir())
 
