@@ -11,6 +11,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from functools import partial
 from time import monotonic
 from typing import Generic, TypeVar
@@ -64,11 +65,15 @@ class Readable:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What was read of a release, by whom: a study, or its list if ``study_instance_uid`` is empty."""
+    """What was read of a release, by whom: a study, or a list ``by`` these keys if ``study_instance_uid`` is empty.
+
+    What was looked for is not in it.
+    """
 
     principal: Principal
     release: Readable
     study_instance_uid: str = ""
+    by: tuple[str, ...] = ()
 
 
 Find = Callable[[Principal, str, int | None], Readable | None]
@@ -112,7 +117,7 @@ class ReleaseMount:
         self._shared = Shared()
         self._known: _Bounded[tuple[Principal, str, int | None], tuple[float, Readable | None]] = _Bounded(MAX_KNOWN)
         self._open: _Bounded[tuple[int, str], ASGIApp] = _Bounded(MAX_OPEN)
-        self._seen: _Bounded[tuple[str, str, int, str], bool] = _Bounded(MAX_SEEN)
+        self._seen: _Bounded[tuple[date, str, Read, str], bool] = _Bounded(MAX_SEEN)
         self._opening = asyncio.Lock()
 
     def routes(self) -> list[Route]:
@@ -166,14 +171,19 @@ class ReleaseMount:
         )
 
     async def _record(self, request: Request, principal: Principal, release: Readable, root: str) -> None:
-        """Write down that a study was read, or the list searched, once a session: a viewer asks for each slice."""
+        """Write down that a study was read, or something searched, once a session and day.
+
+        A viewer asks for each slice, and for the same list again.
+        """
         match = _STUDY.match(request.url.path.removeprefix(root))
         study = match[1] if match is not None and is_uid(match[1]) else ""
-        key = (principal.name, principal.session, release.id, study or request.url.query)
-        if self._seen.get(key):
+        by = () if study else tuple(sorted({name[:64] for name in request.query_params if name.isprintable()}))
+        read = Read(principal, release, study, by)
+        seen = (datetime.now(UTC).date(), principal.session, read, "" if study else str(request.url.query))
+        if self._seen.get(seen):
             return
-        await self._shared.threads.run(partial(self._source.record, Read(principal, release, study)))
-        self._seen.put(key, True)
+        await self._shared.threads.run(partial(self._source.record, read))
+        self._seen.put(seen, True)
 
 
 class _Recording:

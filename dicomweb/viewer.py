@@ -18,7 +18,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Unknown addresses below these belong to the archive's services: there the viewer's page would be a wrong answer.
 _RESERVED = frozenset(
-    {"dicom-web", "docs", "redoc", "openapi.json", "healthz", "readyz", "metrics", "wado", "login", "logout", "style"}
+    {
+        "dicom-web",
+        "docs",
+        "redoc",
+        "openapi.json",
+        "healthz",
+        "readyz",
+        "metrics",
+        "wado",
+        "research",
+        "login",
+        "logout",
+        "style",
+    }
 )
 _CONFIG = "app-config.js"
 _REVALIDATE = "no-cache"
@@ -115,6 +128,7 @@ _WITHOUT_VIEWER = """<!doctype html>
 <h1>The archive is running</h1>
 <ul>
 <li><a href="/dicom-web/studies">/dicom-web</a>: DICOMweb</li>
+<li><a href="/research">/research</a>: de-identified studies for research</li>
 <li><a href="/docs">/docs</a>: the HTTP interface, described</li>
 <li><a href="/readyz">/readyz</a>: whether index and store answer</li>
 </ul>

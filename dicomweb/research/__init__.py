@@ -47,8 +47,10 @@ def build_routes(context: Context, research: Research, viewer_directory: Path | 
         return Readable(release.id, project, release.version, lambda: research.releases.open(release))
 
     def record(read: Read) -> None:
+        facts: dict[str, object] = {"version": read.release.version}
         kind, subject = ("release.read", read.study_instance_uid) if read.study_instance_uid else ("release.search", "")
-        research.reads.record(read.principal, read.release.project, kind, subject, version=read.release.version)
+        facts |= {"by": list(read.by)} if read.by else {}
+        research.reads.record(read.principal, read.release.project, kind, subject, **facts)
 
     return [
         *ReleaseMount(context, Source(find, record)).routes(),

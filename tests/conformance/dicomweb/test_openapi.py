@@ -4,14 +4,19 @@ Every case goes out twice: as it was made up, and with the identifiers of what i
 to a 404. ``make fuzz`` tries more.
 """
 
+from datetime import UTC, datetime, timedelta
+
 import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
 from dicomweb.app import create_app
+from pacs.access import LOCAL
 from pacs.app import open_archive
 from pacs.config import Settings, StorageSettings
+from pacs.research.model import Approval, ProjectRole
+from pacs.research.projects import NewProject
 from tests.builders import build_ct, build_multiframe, build_sr
 from tests.conformance.dicomweb.conftest import store_at
 from tests.conformance.dicomweb.service import serving
@@ -22,7 +27,13 @@ INTENDED = {501, 503}
 """What says that something is not there, or not now; that is no failure."""
 
 CINE = build_multiframe(3)
+PROJECT = "lung"
 STORED = {
+    "project": PROJECT,
+    "cohort": "1",
+    "version": "1",
+    "number": "1",
+    "exclusion": "1",
     "study": CINE.StudyInstanceUID,
     "series": CINE.SeriesInstanceUID,
     "instance": CINE.SOPInstanceUID,
@@ -33,6 +44,14 @@ STORED = {
     "seriesUID": CINE.SeriesInstanceUID,
     "objectUID": CINE.SOPInstanceUID,
 }
+
+
+def make_project(parts):
+    """Make a project with somebody in it, so that what is asked of research comes further than to a 404."""
+    approval = Approval("D-1", "CNDP", datetime.now(UTC).date() + timedelta(days=30))
+    parts.research.projects.create(LOCAL, NewProject(PROJECT, "Lungs", "To see what there is", approval))
+    parts.research.projects.add_member(LOCAL, PROJECT, LOCAL.name, ProjectRole.STEWARD)
+    parts.research.cohorts.create(LOCAL, PROJECT, "everything", {})
 
 
 @schemathesis.serializer("multipart/related", "application/dicom", "application/dicom+json", "application/dicom+xml")
@@ -46,10 +65,13 @@ def address(tmp_path_factory):
     configured = Settings(data_dir=tmp_path_factory.mktemp("archive"), storage=StorageSettings(url="memory:"))
     with (
         open_archive(configured) as parts,
-        serving(create_app(parts.archive, is_ready=dict, may_delete=True)) as served,
+        serving(
+            create_app(parts.archive, is_ready=dict, may_delete=True, is_local=True, research=parts.research)
+        ) as served,
         httpx.Client(base_url=f"{served}/dicom-web", timeout=30) as client,
     ):
         store_at(client, CINE, build_ct(), build_sr())
+        make_project(parts)
         yield served
 
 
