@@ -107,6 +107,10 @@ Caching and transfer (RFC 9110):
   the root of the service it is Retrieve Capabilities (PS3.18 8.9), made of the same routes as this section.
 - CORS is off until `http.cors_origins` names origins; then every method and every field named here is allowed.
 
+Releases of research projects (docs/research.md) are answered to their members, by the same Search, Retrieve and
+Retrieve Capabilities, at `/research/{project}/dicom-web` and `/research/{project}/releases/{version}/dicom-web`, where
+nothing else is mounted. What was done to their objects is said by the conformance text of each profile (PS3.15 E).
+
 URI service (PS3.18 9), at `/wado` and below the root of the service: parameters that are not known are passed over;
 one with a value that it cannot have is 400. Without contentType an image is a JPEG, a report HTML, and what cannot be
 rendered the instance itself. `frameNumber=1` is taken for a single frame too. `anonymize` is refused. A presentation

@@ -1,6 +1,5 @@
 """A site with a research project, made before it is served: accounts, tokens, members, and chests to study."""
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,7 +14,7 @@ from pacs.ingest.incoming import Incoming
 from pacs.model import Door, Origin
 from pacs.research.model import Approval, ProjectRole
 from pacs.research.projects import NewProject
-from tests.builders import as_part10, build_ct, new_uid
+from tests.builders import as_part10, build_ct, build_mr, new_uid
 
 SLUG = "chest"
 PASSWORD = "correct horse battery staple"
@@ -48,6 +47,24 @@ class Site:
 
     def headers(self, name: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.tokens[name]}"}
+
+
+def build_crowd(count: int):
+    """Yield an image each of so many patients of all ages, by several devices: something to look at in charts."""
+    for number in range(count):
+        made = build_mr if number % 4 == 1 else build_ct
+        yield made(
+            StudyInstanceUID=new_uid(),
+            SeriesInstanceUID=new_uid(),
+            PatientID=f"CROWD{number:05}",
+            PatientAge=f"{20 + (number * 7 + number // 3) % 68:03}Y",
+            PatientSex="MFF"[number % 3],
+            Manufacturer=("SIEMENS", "GE MEDICAL SYSTEMS", "SIEMENS", "PHILIPS")[number % 7 % 4],
+            BodyPartExamined=("CHEST", "CHEST", "HEAD", "ABDOMEN", "CHEST")[number % 5],
+            ContrastBolusAgent="IOHEXOL" if number % 3 == 0 else None,
+            StudyDate=f"{2019 + number % 6}0315",
+            StudyDescription="CT THORAX",
+        )
 
 
 def build_patients():
@@ -93,9 +110,3 @@ def build_site(data_dir: Path, datasets: Iterable[Dataset] | None = None) -> Sit
         for _ in parts.research.catalogue.iter_missing():
             pass
     return site
-
-
-def copy_of(site: Site, data_dir: Path) -> Site:
-    """Return the same site in another folder."""
-    shutil.copytree(site.data_dir, data_dir)
-    return Site(data_dir, site.tokens, site.clinical_uids)

@@ -111,7 +111,12 @@ def _read_cohort(desk: Desk, principal: Principal, slug: str, cohort: Cohort) ->
     decides = goes_on and role is ProjectRole.STEWARD and principal.is_any(Role.STEWARD)
     is_own = cohort.requested_by == principal.name
     waits = cohort.state is CohortState.REQUESTED
-    values = _count(desk, principal, slug, cohort.conditions) if goes_on else {"counts": None, "charts": []}
+    values: dict[str, Any] = {"counts": None, "charts": [], "uncounted": ""}
+    if goes_on:
+        try:
+            values |= _count(desk, principal, slug, cohort.conditions)
+        except NotNow as error:
+            values["uncounted"] = str(error)
     released = any(one.cohort_id == cohort.id for one in desk.research.releases.list_all(principal, slug))
     return values | {
         "project": project,
