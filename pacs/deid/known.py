@@ -87,48 +87,52 @@ class KnownValues:
     def needles(self) -> "Needles":
         """Return what to search written bytes for."""
         words = {word for word in self._names if not is_medical(word)}
-        long_words = {word for word in words if len(word) >= _MIN_ANYWHERE}
-        return Needles(_forms(self._values | self._uids | long_words), _forms(words - long_words))
+        anywhere = {text for text in self._values | words if len(text) >= _MIN_ANYWHERE and not text.isdigit()}
+        numbers = {text for text in self._values | words if text.isdigit()} | self._uids
+        return Needles(_forms(anywhere), _forms((self._values | words) - anywhere - numbers), _forms(numbers))
 
 
 class Needles:
-    """Byte strings to search for: anywhere, or as whole words."""
+    """Byte strings to search for: anywhere, as whole words, or as whole numbers.
 
-    def __init__(self, anywhere: Iterable[bytes], as_words: Iterable[bytes]) -> None:
+    A number is searched for as a whole, for the digits of derived UIDs hold every short one by chance.
+    """
+
+    def __init__(self, anywhere: Iterable[bytes], as_words: Iterable[bytes], as_numbers: Iterable[bytes] = ()) -> None:
         self._anywhere = tuple(anywhere)
         self._as_words = tuple(as_words)
+        self._as_numbers = tuple(as_numbers)
 
     def is_in(self, data: bytes) -> bool:
         """Whether one of them is in some bytes, whatever the case of their ASCII letters."""
         lowered = data.lower()
-        if any(needle in lowered for needle in self._anywhere):
-            return True
-        return any(_is_word_in(needle, lowered) for needle in self._as_words)
-
-    def is_anywhere_in(self, data: bytes) -> bool:
-        """Whether one of those that are no accident is in bytes that are no text."""
-        return any(needle in data for needle in self._anywhere)
+        return (
+            any(needle in lowered for needle in self._anywhere)
+            or any(_is_word_in(needle, lowered) for needle in self._as_words)
+            or any(_is_word_in(needle, lowered, b".") for needle in self._as_numbers)
+        )
 
 
-def _is_word_in(needle: bytes, lowered: bytes) -> bool:
+def _is_word_in(needle: bytes, lowered: bytes, also: bytes = b"") -> bool:
+    """Whether bytes hold a word as a whole; ``also`` is a character that is part of words."""
     # In UTF-16 a letter of ASCII is a byte and a zero.
     width = 2 if b"\0" in needle else 1
     start = lowered.find(needle)
     while start >= 0:
         end = start + len(needle)
         # A tag may begin with a letter, but then with the high byte of its group: no text goes on like that.
-        is_over = not _is_letter(lowered[end : end + width]) or (
+        is_over = not _is_letter(lowered[end : end + width], also) or (
             width == 1 and lowered[end + 1 : end + 2] in _HIGH_BYTES
         )
-        if is_over and not _is_letter(lowered[max(start - width, 0) : start]):
+        if is_over and not _is_letter(lowered[max(start - width, 0) : start], also):
             return True
         start = lowered.find(needle, start + 1)
     return False
 
 
-def _is_letter(char: bytes) -> bool:
+def _is_letter(char: bytes, also: bytes) -> bool:
     plain = char.strip(b"\0")
-    return plain.isalnum() or plain >= b"\x80"
+    return plain.isalnum() or plain >= b"\x80" or (plain == also != b"")
 
 
 def _forms(texts: Iterable[str]) -> set[bytes]:

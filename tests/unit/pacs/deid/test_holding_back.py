@@ -136,6 +136,16 @@ def test_short_names_count_as_whole_words_only():
     assert needles.is_in(b"LO\x03\0AliT\0\x01")
 
 
+def test_a_number_counts_as_a_whole_for_derived_uids_hold_the_digits_of_every_one():
+    known = KnownValues()
+    known.add_value("10008")
+    known.add_uid("1.2.840.10008.5")
+    needles = known.needles()
+    assert not needles.is_in(b"UI\x1a\x001.2.840.10008.5.1.4.1.1.2\0 2.25.9100081")
+    assert needles.is_in(b"LO\x06\x0010008 \x10\0")
+    assert needles.is_in(b"UI\x10\x001.2.840.10008.5\0\x08\0")
+
+
 # Files that are none, or too much of one.
 
 
