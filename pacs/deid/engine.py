@@ -288,6 +288,8 @@ class _Object:
         assert pixels is not None
         vr = "OW" if self._image.bits_allocated > 8 else "OB"
         length = self._image.total_bytes
+        if length >= UNDEFINED:
+            raise Quarantine([Reason.TOO_LARGE])
         target.write(encode_pixel_header(pixels.tag, vr, length + length % 2))
         target.write(black_out(first, photometric, self._image, hidden))
 

@@ -25,6 +25,8 @@ PHOTOMETRIC, PLANAR = 0x00280004, 0x00280006
 BITS_ALLOCATED, BITS_STORED, SIGN = 0x00280100, 0x00280101, 0x00280103
 _MAX_FRAME_BYTES = 1 << 30
 _MAX_OFFSETS = 1 << 20
+_MAX_PIXELS = 1 << 28
+"""Of one frame: what is larger has no place in a mask in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def ultrasound_mask(elements: Elements, image: Image) -> Mask | None:
     Regions that cover everything say nothing, for somewhere the device wrote its text.
     """
     sequence = elements.get(_REGIONS)
-    if sequence is None or not sequence.items or not image.rows or not image.columns:
+    if sequence is None or not sequence.items or not 0 < image.rows * image.columns <= _MAX_PIXELS:
         return None
     hidden: Mask = np.ones((image.rows, image.columns), dtype=np.bool_)
     for region in sequence.items:
@@ -106,6 +108,8 @@ def _is_number(element: Element) -> bool:
 
 def device_mask(device: DeviceRectangles, image: Image) -> Mask:
     """Return what to black out on the images of a device."""
+    if image.rows * image.columns > _MAX_PIXELS:
+        raise Quarantine([Reason.TOO_LARGE])
     hidden: Mask = np.zeros((image.rows, image.columns), dtype=np.bool_)
     for left, top, right, bottom in device.rectangles:
         hidden[top:bottom, left:right] = True

@@ -103,6 +103,15 @@ def test_what_is_compressed_is_decoded_blacked_out_and_written_native(syntax, fr
         assert not frame_array[:10].any()
 
 
+def test_a_frame_without_measure_makes_no_mask():
+    dataset = build_encapsulated([b"\xff\xd8\xff\xd9"], SOPClassUID=str(uid.UltrasoundImageStorage))
+    dataset.Rows = dataset.Columns = 65535
+    dataset.SequenceOfUltrasoundRegions = Sequence([region(0, 2, 7, 7)])
+    with pytest.raises(Quarantine) as held:
+        run(dataset, syntax=uid.JPEGBaseline8Bit)
+    assert held.value.reasons == (Reason.NO_REGIONS,)
+
+
 def test_pixels_that_must_be_cleaned_and_do_not_decode_hold_the_object_back(decode):
     dataset = build_encapsulated([b"\xff\xd8broken\xff\xd9"], SOPClassUID=str(uid.UltrasoundImageStorage))
     dataset.SequenceOfUltrasoundRegions = Sequence([region(0, 2, 7, 7)])

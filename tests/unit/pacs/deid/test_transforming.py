@@ -29,6 +29,7 @@ from pacs.deid.writing import encode_element, encode_file_meta, encode_sequence
 from tests.builders import as_part10, build_code, build_ct, build_mr, build_sr, new_uid
 from tests.unit.pacs.deid.running import BASIC, KEY, deeds, run, run_bytes, with_options
 
+PIXEL_TAG = b"\xe0\x7f\x10\x00"
 NAMES = Path(__file__).parents[3] / "names"
 
 
@@ -227,6 +228,19 @@ def test_an_item_is_read_in_its_own_character_set():
     assert described.SeriesDescription == "صورة الرأس"
     assert "SpecificCharacterSet" not in described
     assert after.SpecificCharacterSet == "ISO_IR 192"
+
+
+@pytest.mark.parametrize("terms", [["ISO 2022 IR 6", "ISO 2022 IR 127"], ["", "ISO 2022 IR 126"]])
+def test_escapes_to_other_character_sets_are_followed(terms):
+    arabic = terms[-1].endswith("127")
+    name, word, kept = ("زوربخيت", "زوربخيت", "صورة") if arabic else ("Ζορμπακ", "Ζορμπακ", "Thorax")
+    before = build_ct(
+        SpecificCharacterSet=terms, PatientName=f"BUILT^X={name}", StudyDescription=f"Thorax {kept} {word}"
+    )
+    output, _ = run_bytes(as_part10(before))
+    assert pydicom.dcmread(io.BytesIO(output)).StudyDescription.split()[-1] == kept
+    assert name.encode() not in output
+    assert b"\x1b" not in output[: output.index(PIXEL_TAG)]
 
 
 def test_what_is_stored_as_un_is_read_as_what_it_is():
