@@ -16,6 +16,7 @@ MIN_LENGTH = 5
 """Shorter values are everywhere by chance."""
 
 _CODECS = ("utf-8", "latin-1", "cp1252", "iso8859-6", "cp1256", "utf-16-le", "utf-16-be", "utf-32-le")
+_UID = b"0123456789."
 _MAX_DEPTH = 3
 _PACKED_BYTES = 256 * 1024 * 1024
 
@@ -50,12 +51,28 @@ class Scanner:
         found = []
         for text in {data, data.lower()}:
             for spelling, (value, how) in self._spellings.items():
-                if spelling in text:
+                if _occurs(spelling, text, in_uids=not value.isdecimal()):
                     found.append(Leak(place, value, how))
         if depth < _MAX_DEPTH:
             for name, inner in unpack(data):
                 found += self.scan(f"{place} > {name}", inner, depth + 1)
         return found
+
+
+def _occurs(spelling: bytes, text: bytes, *, in_uids: bool) -> bool:
+    """Whether bytes hold a spelling; without ``in_uids`` not only among the digits of UIDs that were derived.
+
+    Those are random, and hold every short number by chance: once in a few thousand runs, a date.
+    """
+    start = text.find(spelling)
+    while start >= 0 and not in_uids:
+        begin = start
+        while begin > 0 and text[begin - 1] in _UID:
+            begin -= 1
+        if not text[begin : start + len(spelling)].startswith(b"2.25."):
+            break
+        start = text.find(spelling, start + 1)
+    return start >= 0
 
 
 def unpack(data: bytes) -> Iterator[tuple[str, bytes]]:

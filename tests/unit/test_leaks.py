@@ -64,5 +64,12 @@ def test_it_looks_into_zip_files_and_at_their_names_and_into_parquet():
     assert SCANNER.scan("parquet", table.getvalue())
 
 
+def test_a_date_is_found_in_a_longer_number_but_not_by_chance_in_a_derived_uid():
+    assert SCANNER.scan("here", "19630217101500.000")
+    assert not SCANNER.scan("here", "2.25.1196302174711")
+    assert SCANNER.scan("here", "2.25.1196302174711 19630217")
+    assert SCANNER.scan("here", "a UID: 1.2.840.99999.4711")
+
+
 def test_what_is_clean_gives_nothing():
     assert not SCANNER.scan("here", json.dumps({"PatientID": "P-0001", "StudyDate": "19640217"}).encode() * 100)
