@@ -30,7 +30,8 @@ def add_commands(parsers: Any, common: argparse.ArgumentParser) -> None:
     _add_projects(orders, common)
     _add_keys(orders, common, reasoned)
     _add_objections(orders, common, reasoned)
-    add_command(orders, common, "catalogue", build_catalogue, "make what is missing of the catalogue that cohorts ask")
+    order = add_command(orders, common, "catalogue", build_catalogue, "make what the catalogue of cohorts is missing")
+    order.add_argument("--all", action="store_true", help="make all of it anew")
     cohorts.add_orders(orders, common, reasoned)
     releases.add_orders(orders, common)
 
@@ -227,9 +228,11 @@ def lift_exclusion(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def build_catalogue(settings: Settings, _: argparse.Namespace) -> int:
-    """Make the rows of the catalogue that are missing, or not of their series as it is now."""
+def build_catalogue(settings: Settings, options: argparse.Namespace) -> int:
+    """Make the rows of the catalogue that are missing, or not of their series as it is now. May be interrupted."""
     with open_archive(settings) as parts, progress() as bar:
+        if options.all:
+            parts.research.catalogue.forget()
         task = bar.add_task("Cataloguing", total=parts.research.catalogue.count_missing())
         done = 0
         for count in parts.research.catalogue.iter_missing():

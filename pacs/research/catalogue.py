@@ -76,6 +76,10 @@ class Catalogue:
                 self._list_missing(end)
             yield Finished(job, leaves_receipt=False)
 
+    def forget(self) -> None:
+        """Remove every row; all of them are missing then."""
+        self._database.write(catalogue_rows.remove_all)
+
     def count_missing(self) -> int:
         """Return how many rows ``iter_missing`` makes, as things are now."""
         with self._database.read() as connection:

@@ -65,6 +65,11 @@ def keep(connection: Connection, made: Sequence[tuple[SeriesState, CatalogueValu
         insert_missing(connection, research_catalogue, [key | asdict(values)])
 
 
+def remove_all(connection: Connection) -> None:
+    """Remove every row."""
+    connection.execute(delete(research_catalogue))
+
+
 _IS_STALE: ColumnElement[bool] = or_(
     research_catalogue.c.series_row_id.is_(None),
     research_catalogue.c.revision != series.c.revision,

@@ -1,15 +1,19 @@
 """Counts and facets before access, over what is stored: of many, of no one, and of nobody who objected."""
 
+import random
+
 import orjson
 import pytest
 
 from pacs.access import LOCAL
 from pacs.correction import PatientKey
 from pacs.database.research_tables import research_project
+from pacs.deid import ProjectKey
 from pacs.errors import ExclusionNotFound, InvalidQuery, InvalidValue, NotNow, NotPermitted
 from pacs.model import Level
 from pacs.query import Equals, Query
 from pacs.research import perturbation
+from pacs.research.answers import Answers
 from pacs.research.exclusions import Whom
 from pacs.research.model import ExclusionScope
 from tests.builders import build_dataset
@@ -245,3 +249,29 @@ def test_a_count_of_images_follows_the_question_where_the_patients_are_the_same(
     assert str(research.counting.count(RESEARCHER, "lungs", {}).counts.instances) == "100"
     counts = research.counting.count(RESEARCHER, "lungs", {"modality": "CT"}).counts
     assert (str(counts.patients), str(counts.instances)) == ("10", "10")
+
+
+def test_whatever_was_asked_first_its_neighbours_are_answered_alike(parts, project):
+    key, chance = ProjectKey.generate(), random.Random(6)
+
+    def ask(connection, rows):
+        shares = {row: 1 + row % 700 for row in rows}
+        shown = Answers(connection, project, key).show(dict.fromkeys(rows, 1), {"instances": shares})
+        return shown["patients"].number, shown["instances"].number
+
+    def neighbour(rows, distance):
+        gone = chance.sample(sorted(rows), distance // 2)
+        return (rows - set(gone)) | {10**6 + one for one in range(distance - len(gone))}
+
+    def work(connection):
+        near, far = 0, 0
+        for number in range(60):
+            rows = {number * 1000 + one for one in chance.sample(range(1, 1000), 20 + 3 * number)}
+            asked = ask(connection, rows)
+            near += ask(connection, neighbour(rows, chance.randint(1, project.k - 1))) == asked
+            far += ask(connection, neighbour(rows, 2 * project.k))[0] == asked[0]
+        return near, far
+
+    near, far = parts.database.write(work)
+    assert near == 60
+    assert far < 50

@@ -53,6 +53,7 @@ def project(pacs, tmp_path):
 def test_a_cohort_from_a_question_to_its_approval(pacs, project):
     assert pacs("research", "catalogue").stdout == "8 series catalogued.\n"
     assert pacs("research", "catalogue").stdout == "0 series catalogued.\n"
+    assert pacs("research", "catalogue", "--all").stdout == "8 series catalogued.\n"
     counted = pacs("research", "count", "lungs", "sex=F", "--facets", by="rachid").stdout
     assert re.search(r"Patients: (5|10|15|20|fewer than 5)\.", counted)
     refused = pacs("research", "count", "lungs", "PatientName=BENALI", by="rachid")
