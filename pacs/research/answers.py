@@ -39,6 +39,7 @@ class Answers:
     def show(self, patients: Shares, levels: Mapping[str, Shares]) -> dict[str, Shown]:
         """Return how many patients these are, and how much of each level they have, as it may be shown, by level.
 
+        ``levels`` are given from the upper to the lower.
         Of what resembles them, what was answered first counts.
         """
         k = self._project.k
@@ -58,7 +59,12 @@ class Answers:
             self._connection.execute(_CHANGE.where(research_answer.c.id == found.id), {"numbers": after.decode()})
         if kept[PATIENTS] is None:
             return nothing
-        return {level: Shown(number, k) for level, number in {PATIENTS: kept[PATIENTS], **numbers}.items()}
+        shown, least = {PATIENTS: Shown(kept[PATIENTS], k)}, int(kept[PATIENTS])
+        for level, number in numbers.items():
+            # Each patient has a study, each study a series: what is below is never fewer than what was shown above.
+            least = max(least, number or 0)
+            shown[level] = Shown(least, k)
+        return shown
 
     def _find(self, sketch: Sketch) -> Row[Any] | None:
         k = self._project.k

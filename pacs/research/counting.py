@@ -13,18 +13,19 @@ from pacs.database.base import Database
 from pacs.database.identity_tables import audit
 from pacs.database.research_tables import research_catalogue
 from pacs.database.tables import series
-from pacs.errors import NotNow
+from pacs.errors import InvalidQuery, NotNow
 from pacs.research.answers import Answers
 from pacs.research.catalogue_values import BODY_PARTS, MAKERS
-from pacs.research.conditions import TOP_AGE, parse_conditions
+from pacs.research.conditions import NAMES, SHORT_NAMES, TOP_AGE, Conditions, parse_conditions
 from pacs.research.exclusions import Exclusions
 from pacs.research.gate import Right, admit, check_is_running
 from pacs.research.keyring import Keyring
 from pacs.research.model import Facet, Project, ShownCounts
 from pacs.research.population import AGE_BAND, PatientCounts, Population
 from pacs.research.recording import note
+from pacs.tags import BY_KEYWORD
 
-_COUNT, _FACETS = "cohort.count", "cohort.facets"
+_COUNT, _FACETS, _REFUSED = "cohort.count", "cohort.facets", "cohort.count-refused"
 _DAY = timedelta(days=1)
 
 OTHER = "other"
@@ -100,7 +101,8 @@ class Counting:
         with self._database.read() as connection:
             project = admit(connection, principal, slug, Right.WORK).project
             check_is_running(project)
-            conditions = parse_conditions(given)
+        conditions = self._parse(principal, project, given)
+        with self._database.read() as connection:
             self._check_budget(connection, principal, project, conditions.spelling)
             key = self._keys.open(connection, project)
             population = Population(connection, conditions, self._exclusions.find_excluded(connection, project))
@@ -119,6 +121,15 @@ class Counting:
             return Answer(conditions.spelling, counts, facets)
 
         return self._database.write(write)
+
+    def _parse(self, principal: Principal, project: Project, given: Mapping[str, str]) -> Conditions:
+        """Return the conditions; what cannot be asked goes on record as well, by its keywords and without a value."""
+        try:
+            return parse_conditions(given)
+        except InvalidQuery:
+            asked = sorted(name for name in given if name in BY_KEYWORD or name in NAMES or name in SHORT_NAMES)
+            self._database.write(lambda connection: note(connection, principal, project, _REFUSED, keywords=asked))
+            raise
 
     def _check_budget(
         self, connection: Connection, principal: Principal, project: Project, spelling: Mapping[str, str]

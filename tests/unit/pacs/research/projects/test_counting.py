@@ -179,7 +179,16 @@ def test_every_question_is_on_record_with_what_was_shown(research, population, a
         "patients": str(answer.counts.patients),
     }
     with pytest.raises(InvalidQuery):
-        research.counting.count(RESEARCHER, "lungs", {"PatientName": "BENALI"})
+        research.counting.count(RESEARCHER, "lungs", {"PatientName": "BENALI", "BENALI": "x", "sex": "F"})
+    (refused,) = audited("research.cohort.count-refused")
+    assert orjson.loads(refused.facts) == {"keywords": ["PatientName", "sex"]}
+
+
+def test_nothing_below_is_shown_as_less_than_what_is_above_it(research, population):
+    for given in ({}, {"sex": "F"}, {"sex": "M"}, {"contrast": "yes"}, {"age_min": "50"}, {"words": "thorax"}):
+        counts = research.counting.count(RESEARCHER, "lungs", given).counts
+        numbers = [one.number for one in (counts.patients, counts.studies, counts.series, counts.instances)]
+        assert None in numbers[:1] or numbers == sorted(numbers)
 
 
 def test_what_was_withheld_is_not_counted(research, archive, population, exact):
