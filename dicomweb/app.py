@@ -180,7 +180,8 @@ def _surround(
     if record is not None:
         app.add_middleware(Recorded, record=record, root=context.root)
     rules = Rules(context.root)
-    app.add_middleware(Guarded, doorkeeper=doorkeeper, rules=rules, public_url=context.public_url)
+    public_url = context.public_url
+    app.add_middleware(Guarded, doorkeeper=doorkeeper, rules=rules, public_url=public_url, cors_origins=cors_origins)
     app.add_middleware(CompressJson)
     app.add_middleware(HeadAsGet)
     app.add_middleware(NoSniffing)

@@ -6,6 +6,7 @@ nobody comes in without a session or a token.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from ipaddress import ip_address
@@ -89,11 +90,20 @@ class Doorkeeper:
 class Guarded:
     """Gives every request and every WebSocket its Principal, and answers those that may not be here."""
 
-    def __init__(self, app: ASGIApp, doorkeeper: Doorkeeper, rules: Rules, public_url: str = "") -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        doorkeeper: Doorkeeper,
+        rules: Rules,
+        *,
+        public_url: str = "",
+        cors_origins: Collection[str] = (),
+    ) -> None:
         self._app = app
         self._doorkeeper = doorkeeper
         self._rules = rules
         self._public_url = public_url
+        self._cors_origins = cors_origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -132,18 +142,24 @@ class Guarded:
             if scope["path"] == "/" and Permission.RESEARCH in principal.permissions:
                 return RedirectResponse(RESEARCH, 303)
             return problem(404, "HttpError", "There is nothing here.")
-        if principal.session and not (method in READING_METHODS and scope["type"] == "http"):
-            self._check_cookie(scope)
+        if not (method in READING_METHODS and scope["type"] == "http"):
+            self._check_page(scope, principal)
         needed = rule.needed(method)
         if needed is not None and needed not in principal.permissions:
             raise NotPermitted
         return None
 
-    def _check_cookie(self, scope: Scope) -> None:
-        """Raise NotPermitted for what a page of another origin does with a cookie that the browser brings along."""
-        credential = credential_of(scope)
-        if credential is not None and credential.kind is Kind.SESSION:
-            check_origin(HTTPConnection(scope), (), self._public_url)
+    def _check_page(self, scope: Scope, principal: Principal) -> None:
+        """Raise NotPermitted for what a page of another origin does in the name of whoever has it open.
+
+        With a cookie, which the browser brings along; and in the demo, where it is enough to be on this machine.
+        """
+        if principal.name == LOCAL.name:
+            check_origin(HTTPConnection(scope), self._cors_origins, self._public_url)
+        elif principal.session:
+            credential = credential_of(scope)
+            if credential is not None and credential.kind is Kind.SESSION:
+                check_origin(HTTPConnection(scope), (), self._public_url)
 
 
 def principal_of(connection: HTTPConnection) -> Principal:

@@ -450,6 +450,21 @@ def test_without_an_account_all_is_as_if_there_were_no_login(parts):
         assert httpx.get(f"{address}/research", headers=elsewhere).content == NOTHING
 
 
+def test_a_page_of_another_origin_does_nothing_in_the_demo_unless_it_is_allowed(parts):
+    settings = Settings(data_dir="unused", http={"cors_origins": ["https://viewer.example"]})
+    app = build_http(settings, parts, on_ready=lambda: None, on_stop=lambda: None).config.app
+    with serving(app) as address:
+        for origin, status in (
+            ("http://evil.example", 403),
+            ("https://viewer.example", 200),
+            (address, 200),
+            (None, 200),
+        ):
+            headers = {"Origin": origin} if origin else {}
+            response = httpx.post(f"{address}/queue/requeue", headers=headers)
+            assert (response.status_code == 403) == (status == 403), (origin, response.text)
+
+
 def test_without_an_account_no_request_asks_for_one(parts, monkeypatch):
     asked = []
     recognise = parts.identity.recogniser.recognise
