@@ -83,7 +83,7 @@ def find_files(source: Path) -> list[Path]:
 
 
 def load_project_key(path: Path, *, may_create: bool) -> ProjectKey:
-    """Return the key in a file, 64 hexadecimal digits; make one, for its owner's eyes alone, if that is asked for.
+    """Return the key in a file, 64 hexadecimal digits; make one, for its owner's eyes alone, if there may be none yet.
 
     Raises PacsError for a file that is absent, no key, or that others may read.
     """
@@ -98,7 +98,7 @@ def load_project_key(path: Path, *, may_create: bool) -> ProjectKey:
             raise PacsError("Others may read the project's key; take their permission away first: chmod 600.")
         return ProjectKey(bytes.fromhex(path.read_text(encoding="ascii").strip()))
     except FileNotFoundError:
-        raise PacsError("The project has no key yet; --new-key makes one.") from None
+        raise PacsError("There is no key in this file yet; --new-key makes one.") from None
     except (ValueError, InvalidValue):
         raise PacsError("The file holds no project key.") from None
 

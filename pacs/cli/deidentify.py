@@ -33,7 +33,7 @@ def add_commands(parsers: Any, common: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--key-file", type=Path, metavar="FILE", help="default: P.key in the folder deidentify of the data directory"
     )
-    command.add_argument("--new-key", action="store_true", help="make the project's key if there is none yet")
+    command.add_argument("--new-key", action="store_true", help="make the key in --key-file if there is none yet")
     command.add_argument("--profile", type=Path, metavar="FILE", help="a profile as JSON; default: that of releases")
     for flag, action in (("--with", "add"), ("--without", "take away")):
         command.add_argument(
@@ -70,7 +70,11 @@ def deidentify_folder(settings: Settings, options: argparse.Namespace) -> int:
         raise PacsError("OUT must not be within IN, nor IN within OUT: de-identified and not would lie side by side.")
     profile = _profile(options)
     key_file = options.key_file or Path(settings.data_dir) / "deidentify" / f"{options.project}.key"
-    key = load_project_key(key_file, may_create=options.new_key)
+    is_new = not key_file.exists()
+    # A key that is named and is not there is a mistake as a rule, and not a new project.
+    key = load_project_key(key_file, may_create=options.new_key or not options.key_file)
+    if is_new:
+        print(f"A new key for {options.project}: {printable(str(key_file))}", file=sys.stderr)
     if options.statement:
         options.statement.write_text(conformance_statement(profile), encoding="utf-8")
     paths = find_files(source)

@@ -20,6 +20,8 @@ _WORD = re.compile(r"[^\W_]+")
 _BEFORE_NUMBER = re.compile(r"[^\W\d_]{1,2}[\s.-]?\d{3}")
 _LATIN_WORD = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿ]{2,}")
 _SCHEMES = ("DCM", "SCT", "LN", "UCUM", "RADLEX", "NCIt")
+_JOINED = re.compile(r"[A-Z][a-z]+|[a-z]+|[A-Z]+(?![a-z])")
+_MIN_JOINED = 3
 _JOINTS = frozenset("_-/+&.")
 _ARTICLES = ("\u0627\u0644", "\u0648\u0627\u0644", "\u0644\u0644", "\u0628\u0627\u0644")
 """The article of Arabic, also behind and, for and with."""
@@ -99,7 +101,7 @@ def clean_text(text: str, known: Collection[str] = ()) -> str:
         if _BEFORE_NUMBER.match(plain, found.start()):
             # The letters of an identity card, and what else has a number behind it.
             end = -1
-        elif is_medical(word) and (not known or fold(word) not in known):
+        elif _may_stay(word, known):
             between = plain[end : found.start()]
             if kept:
                 kept.append(between if end >= 0 and between in _JOINTS else " ")
@@ -108,6 +110,20 @@ def clean_text(text: str, known: Collection[str] = ()) -> str:
         else:
             end = -1
     return "".join(kept)
+
+
+def _may_stay(word: str, known: Collection[str]) -> bool:
+    """Whether a word of free text stays: it is medical, or joined of such (ThoraxRoutine), and nobody's name."""
+    if known and fold(word) in known:
+        return False
+    if is_medical(word):
+        return True
+    parts = _JOINED.findall(word)
+    return (
+        len(parts) > 1
+        and "".join(parts) == word
+        and all(len(part) >= _MIN_JOINED and is_medical(part) and fold(part) not in known for part in parts)
+    )
 
 
 def _plain(text: str) -> str:

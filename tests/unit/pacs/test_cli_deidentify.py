@@ -32,7 +32,7 @@ def run(*arguments):
 
 
 def test_a_folder_comes_out_under_new_uids_alone(folder, capsys):
-    assert run("--new-key") == 0
+    assert run() == 0
     said = capsys.readouterr()
     assert "3 de-identified" in said.out
     assert "1 files are no DICOM files" in said.err
@@ -50,7 +50,10 @@ def test_a_folder_comes_out_under_new_uids_alone(folder, capsys):
 
 
 def test_the_key_is_made_if_asked_for_and_for_its_owner_alone(folder, capsys):
-    assert run() == 1
+    assert run() == 0
+    assert "pacs-data/deidentify/study-1.key" in capsys.readouterr().err
+    shutil.rmtree(folder / "out")
+    assert run("--key-file", "keys/p.key") == 1
     assert "--new-key" in capsys.readouterr().err
     key = folder / "keys" / "p.key"
     assert run("--new-key", "--key-file", "keys/p.key") == 0

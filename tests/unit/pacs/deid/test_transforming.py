@@ -390,6 +390,8 @@ def test_a_report_does_not_tell_birth_dates_and_great_ages():
         ("صورة الرأس مع حقن", "صورة الرأس مع حقن"),
         ("Abdomen le 12 mars 2021", "Abdomen le"),
         ("CIN AB 123 456, L5 S1", "L5 S1"),
+        ("ThoraxRoutine AbdomenZorbak", "ThoraxRoutine"),
+        ("OMNIPAQUE 350", "OMNIPAQUE"),
         ("Zorbakfan", ""),
     ],
 )
