@@ -8,10 +8,11 @@ whoever was killed on the way just does it again. What is not certain to be righ
 import hashlib
 import logging
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import IO, BinaryIO, cast
 
 from sqlalchemy import Connection
@@ -39,6 +40,7 @@ from storage.spool import CHUNK_BYTES, MEMORY_LIMIT_BYTES
 
 LOGGER = logging.getLogger(__name__)
 
+_OVERLAP_BYTES = 512
 _ORIGIN = Origin(Door.RELEASE, duplicate_policy=DuplicatePolicy.REJECT)
 
 
@@ -215,10 +217,16 @@ class _Search:
         hole = ByteRange(end, end) if header.pixels is None else header.pixels.range
         record = self.source.record
         uids = (record.study_instance_uid, record.series_instance_uid, record.sop_instance_uid)
-        for part in (content.read_range(0, hole.start), content.read_range(hole.end, end)):
+        for part in chain(_parts(content, 0, hole.start), _parts(content, hole.end, end)):
             if self.person.needles.is_in(part) or any(uid.encode() in part for uid in uids):
                 return False
         return True
+
+
+def _parts(content: StoredBytes, start: int, end: int) -> Iterator[bytes]:
+    """Yield bytes in pieces that overlap, so that nothing is cut in two that is searched for."""
+    for place in range(start, end, CHUNK_BYTES):
+        yield content.read_range(place, min(place + CHUNK_BYTES + _OVERLAP_BYTES, end))
 
 
 def _explain(error: Exception) -> tuple[str, ...]:

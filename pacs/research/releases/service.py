@@ -224,7 +224,7 @@ class Releases:
     def publish(self, principal: Principal, slug: str, version: int) -> Release:
         """Publish a release that nothing of waits any more, with its manifest; a steward does.
 
-        Raises NotNow while something waits, or if nothing is in it.
+        Raises NotNow while something waits, or if fewer patients are in it than the project may be told of.
         """
         with self._database.read() as connection:
             project, stored = self._get(connection, principal, slug, version, Right.DECIDE)
@@ -236,8 +236,8 @@ class Releases:
             if contents.has_gap(connection, stored.release):
                 raise NotNow("An object of the release is missing; abandon it and begin another.")
             counts = contents.count(connection, stored.release.partition_id)
-        if not counts.instances:
-            raise NotNow("There is nothing in the release.")
+        if counts.patients < project.k:
+            raise NotNow(f"Fewer than {project.k} patients are in the release; so few are not published.")
         manifest_key = self._put_manifest(stored)
 
         def write(connection: Connection) -> Release:

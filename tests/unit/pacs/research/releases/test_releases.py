@@ -47,7 +47,8 @@ from tests.releases import (
     uids_of,
 )
 
-PATIENTS = 6
+PATIENTS = 7
+INSTANCES = 2 * PATIENTS
 
 
 on_both = pytest.mark.parametrize(
@@ -117,7 +118,11 @@ def blobs(parts, tmp_path):
 @on_both
 def test_a_release_holds_what_the_cohort_holds_and_no_uid_of_it(parts, cohort, datasets):
     release = publish(parts, cohort)
-    assert (release.counts.patients, release.counts.studies, release.counts.instances) == (PATIENTS, PATIENTS, 12)
+    assert (release.counts.patients, release.counts.studies, release.counts.instances) == (
+        PATIENTS,
+        PATIENTS,
+        INSTANCES,
+    )
     assert uids_of(parts, release.partition_id).isdisjoint(clinical_uids(parts))
     found = read_objects(parts, release)
     assert len(found) == len(datasets)
@@ -167,7 +172,7 @@ def test_two_projects_have_no_uid_and_no_blob_in_common(parts, cohort, tmp_path)
 
 def test_no_clinical_uid_is_kept_once_an_object_is_made(parts, cohort):
     release = publish(parts, cohort)
-    assert states_of(parts, release) == [("released", "")] * 12
+    assert states_of(parts, release) == [("released", "")] * INSTANCES
 
 
 def test_what_arrives_after_the_list_is_of_the_next_version(parts, cohort, datasets):
@@ -190,8 +195,8 @@ def test_what_is_gone_when_its_turn_comes_is_left_out(parts, cohort, datasets):
     assert parts.build_releases.go_on(release.id)
     parts.archive.withhold.withhold(LOCAL, datasets[0].StudyInstanceUID)
     made = go_on(parts, release)
-    assert (made.done, made.pending) == (12, 0)
-    assert parts.research.releases.publish(STEWARD, SLUG, made.version).counts.instances == 10
+    assert (made.done, made.pending) == (INSTANCES, 0)
+    assert parts.research.releases.publish(STEWARD, SLUG, made.version).counts.instances == INSTANCES - 2
     assert states_of(parts, made).count(("left-out", "")) == 2
 
 
@@ -240,7 +245,7 @@ def test_what_the_engine_does_not_vouch_for_waits_and_stops_the_publication(part
         parts.research.releases.publish(STEWARD, SLUG, made.version)
     with pytest.raises(NotPermitted):
         parts.research.releases.list_quarantine(RESEARCHER, SLUG, made.version)
-    assert len(read_objects(parts, made)) == 12
+    assert len(read_objects(parts, made)) == INSTANCES
 
 
 def test_a_refused_object_is_in_no_byte_of_the_release(parts, with_capture):
@@ -253,7 +258,7 @@ def test_a_refused_object_is_in_no_byte_of_the_release(parts, with_capture):
     (held,) = parts.research.releases.list_quarantine(STEWARD, SLUG, made.version)
     assert (held.state, held.decided_by, held.remark) == (QuarantineState.REFUSED, STEWARD.name, "A screen shot")
     assert ("refused", "") in states_of(parts, made)
-    assert parts.research.releases.publish(STEWARD, SLUG, made.version).counts.instances == 12
+    assert parts.research.releases.publish(STEWARD, SLUG, made.version).counts.instances == INSTANCES
     with pytest.raises(QuarantinedNotFound):
         parts.research.releases.decide(STEWARD, SLUG, made.version, [held.id], QuarantineState.RELEASED)
 
@@ -266,7 +271,7 @@ def test_a_released_object_is_made_in_spite_of_its_reasons(parts, with_capture):
     assert decided.state is ReleaseState.BUILDING
     assert go_on(parts, made).pending == 0
     published = parts.research.releases.publish(STEWARD, SLUG, made.version)
-    assert published.counts.instances == 13
+    assert published.counts.instances == INSTANCES + 1
     (held,) = parts.research.releases.list_quarantine(STEWARD, SLUG, made.version)
     assert held.state is QuarantineState.RELEASED
 
@@ -308,7 +313,7 @@ def test_what_breaks_the_engine_is_kept_back_and_told_to_nobody(parts, cohort, m
     monkeypatch.undo()
     parts.research.releases.decide(STEWARD, SLUG, made.version, [one.id for one in held], QuarantineState.RELEASED)
     assert go_on(parts, made).pending == 0
-    assert parts.research.releases.publish(STEWARD, SLUG, made.version).counts.instances == 12
+    assert parts.research.releases.publish(STEWARD, SLUG, made.version).counts.instances == INSTANCES
 
 
 def test_a_patient_that_the_engine_leaves_in_is_found_in_what_was_stored(parts, cohort, monkeypatch):
@@ -328,7 +333,7 @@ def test_a_patient_that_the_engine_leaves_in_is_found_in_what_was_stored(parts, 
     made = make(parts, cohort)
     held = parts.research.releases.list_quarantine(STEWARD, SLUG, made.version)
     assert [one.reasons for one in held] == [("residue",), ("residue",)]
-    assert len(read_objects(parts, made)) == 10
+    assert len(read_objects(parts, made)) == INSTANCES - 2
 
 
 def test_a_missing_blob_keeps_its_instance_back_and_no_other(parts, cohort, datasets, tmp_path):
@@ -367,7 +372,7 @@ def test_a_store_that_is_away_stops_the_release_and_loses_nothing(parts, cohort,
     assert parts.research.releases.get(STEWARD, SLUG, release.version).done == 5
     monkeypatch.undo()
     go_on(parts, release)
-    assert parts.research.releases.publish(STEWARD, SLUG, release.version).counts.instances == 12
+    assert parts.research.releases.publish(STEWARD, SLUG, release.version).counts.instances == INSTANCES
 
 
 @pytest.fixture
@@ -388,12 +393,12 @@ def half_made(parts, cohort, monkeypatch):
 @on_both
 def test_an_object_that_was_stored_before_a_kill_is_not_stored_again(parts, half_made, tmp_path):
     assert parts.research.releases.get(STEWARD, SLUG, half_made.version).done == 0
-    assert len(read_objects(parts, half_made)) == 12
+    assert len(read_objects(parts, half_made)) == INSTANCES
     before = blobs(parts, tmp_path)
     made = go_on(parts, half_made)
-    assert (made.done, made.pending) == (12, 0)
+    assert (made.done, made.pending) == (INSTANCES, 0)
     assert blobs(parts, tmp_path) == before
-    assert parts.research.releases.publish(STEWARD, SLUG, made.version).counts.instances == 12
+    assert parts.research.releases.publish(STEWARD, SLUG, made.version).counts.instances == INSTANCES
 
 
 def test_an_instance_that_was_corrected_after_a_kill_is_released_as_it_is_now(parts, half_made, datasets):
@@ -401,16 +406,16 @@ def test_an_instance_that_was_corrected_after_a_kill_is_released_as_it_is_now(pa
         LOCAL, datasets[0].StudyInstanceUID, {"PatientSex": "F"}, reason="Taken down wrongly"
     )
     made = go_on(parts, half_made)
-    assert (made.done, made.pending) == (12, 0)
-    assert sorted(one.PatientSex for one in read_objects(parts, made)) == ["F"] * 2 + ["O"] * 10
+    assert (made.done, made.pending) == (INSTANCES, 0)
+    assert sorted(one.PatientSex for one in read_objects(parts, made)) == ["F"] * 2 + ["O"] * (INSTANCES - 2)
 
 
 @on_both
 def test_what_a_kill_has_left_without_a_candidate_is_taken_out(parts, half_made, datasets):
     parts.archive.withhold.withhold(LOCAL, datasets[0].StudyInstanceUID)
     made = go_on(parts, half_made)
-    assert len(read_objects(parts, made)) == 10
-    assert parts.research.releases.publish(STEWARD, SLUG, made.version).counts.instances == 10
+    assert len(read_objects(parts, made)) == INSTANCES - 2
+    assert parts.research.releases.publish(STEWARD, SLUG, made.version).counts.instances == INSTANCES - 2
 
 
 @on_both
@@ -441,10 +446,10 @@ def test_an_objection_while_a_release_is_made_or_waits_takes_him_out_of_it(parts
     first, second = (Whom(patient_id=datasets[place].PatientID) for place in (0, 2))
     parts.research.exclusions.exclude(STEWARD, SLUG, first, reason="He objects")
     made = go_on(parts, release)
-    assert len(read_objects(parts, made)) == 10
+    assert len(read_objects(parts, made)) == INSTANCES - 2
     parts.research.exclusions.exclude(STEWARD, SLUG, second, reason="She objects")
     assert parts.research.releases.publish(STEWARD, SLUG, made.version).counts.patients == PATIENTS - 2
-    assert len(read_objects(parts, made)) == 8
+    assert len(read_objects(parts, made)) == INSTANCES - 4
 
 
 @on_both
@@ -474,6 +479,15 @@ def test_a_release_that_holds_nobody_who_objected_stays(parts, cohort):
     release = publish(parts, cohort)
     parts.research.exclusions.exclude(STEWARD, SLUG, Whom(patient_id="SOMEBODY-ELSE"), reason="Objects")
     assert parts.research.releases.find_readable(RESEARCHER, SLUG, release.version) == release
+
+
+def test_a_release_of_too_few_patients_is_not_published(parts, cohort, datasets):
+    made = make(parts, cohort)
+    for dataset in datasets[::2][:3]:
+        whom = Whom(patient_id=dataset.PatientID)
+        parts.research.exclusions.exclude(STEWARD, SLUG, whom, reason="He objects")
+    with pytest.raises(NotNow, match="Fewer than 5 patients"):
+        parts.research.releases.publish(STEWARD, SLUG, made.version)
 
 
 def test_a_withdrawn_release_is_not_there_and_its_reason_is(parts, cohort):
@@ -506,7 +520,7 @@ def test_of_an_abandoned_release_nothing_is_left_and_other_versions_keep_their_b
     assert blobs(parts, tmp_path) == before
     assert uids_of(parts, second.partition_id) == set()
     assert states_of(parts, second) == []
-    assert len(read_objects(parts, first)) == 12
+    assert len(read_objects(parts, first)) == INSTANCES
     assert publish(parts, cohort).partition_id > second.partition_id
 
 
@@ -519,7 +533,7 @@ def test_the_objects_of_a_withdrawn_release_can_be_had_removed(parts, cohort, tm
     swept = go_on(parts, release)
     assert swept.state is ReleaseState.WITHDRAWN
     assert blobs(parts, tmp_path) == set()
-    assert swept.counts.instances == 12
+    assert swept.counts.instances == INSTANCES
 
 
 def test_the_end_of_a_key_ends_what_is_not_published(parts, cohort, tmp_path):
