@@ -9,7 +9,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY storage storage
 COPY pacs pacs
 COPY dicomweb dicomweb
-RUN /opt/pacs/bin/pip install --constraint constraints.txt .
+RUN /opt/pacs/bin/pip install --constraint constraints.txt '.[research]'
 # The archive runs without a viewer, but an image that lost its viewer to a network fault should not be built quietly.
 RUN /opt/pacs/bin/pacs fetch-viewer --to /opt/viewer && test -f /opt/viewer/index.html
 # A named volume takes over the owner of the folder that it covers.
