@@ -308,8 +308,10 @@ class _Object:
             _copy(stream, target, end - stream.tell(), 1)
             return
         length = min(pixels.length, self._image.total_bytes or pixels.length)
-        target.write(encode_pixel_header(pixels.tag, pixels.vr, length + length % 2))
         width = {"OW": 2, "OF": 4, "OD": 8}.get(pixels.vr, 1) if self._parsed.is_big_endian else 1
+        # The last byte of an odd number stands before its padding in a word of the other order.
+        length += length % 2 if width > 1 else 0
+        target.write(encode_pixel_header(pixels.tag, pixels.vr, length + length % 2))
         _copy(stream, target, length, width)
         self._pad(target, length)
 

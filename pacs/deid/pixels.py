@@ -56,7 +56,8 @@ class Image:
             pixel_representation=number_at(elements, SIGN),
             photometric_interpretation=text_at(elements, PHOTOMETRIC),
             planar_configuration=number_at(elements, PLANAR),
-            frames=max(number_at(elements, FRAMES, 1), 1),
+            # What is no number of frames makes an image of unknown length.
+            frames=number_at(elements, FRAMES, 0 if text_at(elements, FRAMES) else 1),
         )
 
     @property
@@ -123,7 +124,7 @@ def iter_frames(parsed: ParsedFile, image: Image, decode: FrameDecoder | None) -
     """
     pixels = parsed.pixels
     frame_bytes = image.frame_bits // 8
-    if pixels is None or image.frame_bits % 8 or not 0 < frame_bytes <= _MAX_FRAME_BYTES:
+    if pixels is None or image.frames < 1 or image.frame_bits % 8 or not 0 < frame_bytes <= _MAX_FRAME_BYTES:
         raise Quarantine([Reason.UNDECODABLE])
     if pixels.is_encapsulated:
         for frame in _encapsulated_frames(parsed.stream, pixels, image.frames):

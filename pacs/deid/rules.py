@@ -332,15 +332,21 @@ class RuleBook:
         return Rule(Act.CHECK if self._has(Option.RETAIN_FULL_DATES) else Act.REMOVE, label, vr)
 
 
+_GROUPS_THAT_GO = (
+    (0x0000, 0x0007, "of a message or a file, and no data set's"),
+    (0x5000, 0x50FF, "E.1-1 Curve Data X"),
+    (0x6000, 0x60FF, "E.1-1 Overlay Data X"),
+)
+
+
 def _why_not(tag: int, vr: str, known: tuple[str, ...]) -> str:
     """Return why an attribute goes whatever the profile says, empty if that is not so."""
     group = tag >> 16
     if tag & 0xFFFF == 0:
         return "group length"
-    if 0x5000 <= group <= 0x50FF:
-        return "E.1-1 Curve Data X"
-    if 0x6000 <= group <= 0x60FF:
-        return "E.1-1 Overlay Data X"
+    for first, last, reason in _GROUPS_THAT_GO:
+        if first <= group <= last:
+            return reason
     if tag in PIXEL_TAGS:
         return "pixels in an item"
     if not known:

@@ -46,6 +46,7 @@ def image_of(sop_class, **overrides):
         (build_ct(ConversionType="WSD"), Reason.BURNED_IN),
         (build_ct(StudyInstanceUID=None), Reason.NO_UIDS),
         (build_ct(Rows=9), Reason.PIXEL_LENGTH),
+        (as_part10(build_ct(NumberOfFrames="1")).replace(b"IS\x02\x001 (", b"IS\x02\x001A(", 1), Reason.PIXEL_LENGTH),
     ],
 )
 def test_a_person_has_to_look(dataset, reason):
