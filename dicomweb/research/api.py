@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from dicomweb.addresses import check_uid
 from dicomweb.capabilities import offers
 from dicomweb.context import Context
 from dicomweb.errors import RequestError
@@ -323,7 +324,7 @@ def _add_releases(verbs: Verbs, research: Research) -> None:
         "What was done to an object, by which rule",
         "get_deidentification_report",
         lambda principal, project, version, instance: releases.read_report(
-            principal, project, parse_version(version), instance
+            principal, project, parse_version(version), check_uid(instance)
         ),
     )
 
@@ -359,9 +360,9 @@ def _object(body: Body, name: str) -> Body:
 
 def _conditions(body: Body) -> dict[str, str]:
     given = body.get("conditions", {})
-    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+    if not isinstance(given, dict):
         raise RequestError("conditions must be an object of texts.")
-    return given
+    return {name: _text(given, name) for name in given}
 
 
 def _day(body: Body, name: str) -> date:

@@ -80,7 +80,7 @@ def fill(given: Mapping[str, str]) -> list[Field]:
 def read_conditions(fields: Mapping[str, str]) -> dict[str, str]:
     """Return what a form asks for by its names, without what was left empty and what is not of it."""
     names = (one.name for one in FIELDS)
-    return {name: fields[name].strip() for name in names if fields.get(name, "").strip()}
+    return {name: text for name in names if (text := fields.get(name, "").replace("\0", "").strip())}
 
 
 def describe(conditions: Mapping[str, str]) -> list[tuple[str, str]]:

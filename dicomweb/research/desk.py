@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from dicomweb.context import Context
-from dicomweb.errors import problem_for, status_of
+from dicomweb.errors import RequestError, problem_for, status_of
 from dicomweb.pages import HEADERS
 from dicomweb.plain_route import undeclared
 from dicomweb.research.words import TEXTS, word_for
@@ -78,7 +78,7 @@ class Desk:
         async def answer(request: Request, **given: str) -> Response:
             fields: Form = {}
             try:
-                fields = await self.context.pages.read_form(request)
+                fields = _checked(await self.context.pages.read_form(request))
                 address = await run_in_threadpool(partial(act, request, fields, **given))
             except PacsError as error:
                 if again is None or status_of(error) not in _REPAIRABLE:
@@ -97,3 +97,10 @@ class Desk:
         title = _TITLES.get(status, "This is not possible")
         sentence = "There is nothing here." if status == 404 else str(error)
         return self.render(request, "problem", status=status, title=title, sentence=sentence)
+
+
+def _checked(form: Form) -> Form:
+    """Return the form; raise RequestError for what no text can hold that is kept."""
+    if any("\0" in value for value in form.values()):
+        raise RequestError
+    return form

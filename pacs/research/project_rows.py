@@ -53,7 +53,8 @@ def profile_text(profile: Profile) -> str:
 
 def find_project(connection: Connection, slug: str) -> Project | None:
     """Return a project by its name in addresses."""
-    row = connection.execute(_BY_SLUG, {"slug": slug}).first()
+    # What no text of PostgreSQL can hold is looked up as what no project is called.
+    row = connection.execute(_BY_SLUG, {"slug": slug.replace("\0", "\ufffd")}).first()
     return None if row is None else project_of(row)
 
 
