@@ -52,12 +52,13 @@ def iter_instances(reading: Reading, principal: Principal, places: Iterable[Plac
         ahead = reading.retrieve.ahead_of(records)
         for record, header in iter_headers(reading, principal, records):
             name = name_of(index)
-            content = ahead.open_instance(principal, record, ANY)
-            if directory is not None:
-                directory.add(name, header, content.transfer_syntax_uid)
             patient, modality = text_of(header, "PatientID"), text_of(header, "Modality")
-            _write_line(spool, (name, patient, study, series, record.sop_instance_uid, modality, content.length_bytes))
-            yield File(name, content, content.transfer_syntax_uid)
+            with ahead.open_instance(principal, record, ANY) as content:
+                if directory is not None:
+                    directory.add(name, header, content.transfer_syntax_uid)
+                uids = (study, series, record.sop_instance_uid)
+                _write_line(spool, (name, patient, *uids, modality, content.length_bytes))
+                yield File(name, content, content.transfer_syntax_uid)
             index += 1
             if index > MAX_IN_DIRECTORY:
                 directory = None
@@ -84,8 +85,8 @@ def iter_volumes(
             with _converted(reading, principal, records, first, converter) as made:
                 for path in made:
                     volumes += path.name.endswith(".nii.gz")
-                    content = of_file(path.name, GZIP, path)
-                    yield File(f"{folder}/{path.name}", content, is_compressed=path.suffix == ".gz")
+                    with of_file(path.name, GZIP, path) as content:
+                        yield File(f"{folder}/{path.name}", content, is_compressed=path.suffix == ".gz")
         except (NotAcceptable, NotFound) as error:
             problem = str(error)
         _write_line(spool, (folder, patient, study, series, modality, volumes, problem))

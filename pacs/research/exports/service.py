@@ -4,7 +4,7 @@ Of what one may not see there is nothing to export, and it is said in the words 
 """
 
 from collections.abc import Generator, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version as version_of
@@ -109,12 +109,13 @@ class Exports:
         """
         opened = self._open(principal, slug, version, "zip", study=study, series=series)
         places = find_series(opened.reading, principal, study, series)
-        spool = Spool(self._scratch)
-        files = iter_instances(opened.reading, principal, places, spool)
+        index: Path | None = None
         if not study:
             with suppress(NotInstalled):
-                files = _with_index(self._index_of(opened), files)
-        return _zip_of(opened.name("dicom.zip"), files, spool)
+                index = self._index_of(opened)
+        spool = Spool(self._scratch)
+        files = iter_instances(opened.reading, principal, places, spool)
+        return _zip_of(opened.name("dicom.zip"), files, spool, _with_index(index, files))
 
     def nifti(
         self, principal: Principal, slug: str, version: int | None = None, *, study: str = "", series: str = ""
@@ -127,13 +128,16 @@ class Exports:
         places = find_series(opened.reading, principal, study, series)
         spool = Spool(self._scratch)
         files = iter_volumes(opened.reading, principal, places, spool, self._converter)
-        if series:
+        if not series:
+            return _zip_of(opened.name("nifti.zip"), files, spool)
+        with ExitStack() as stack:
+            stack.callback(spool.close)
+            stack.callback(_close, files)
             # It is made before anything is promised.
             first = next(files)
-            if first.name == SERIES_LIST:
-                raise NotAcceptable("No NIfTI can be made of this series.")
-            files = chain((first,), files)
-        return _zip_of(opened.name("nifti.zip"), files, spool)
+            _check_is_volume(first)
+            stack.pop_all()
+        return _zip_of(opened.name("nifti.zip"), files, spool, chain((first,), files))
 
     def anonymity_report(self, principal: Principal, slug: str, version: int) -> AnonymityReport:
         """Return how anonymous a release is: to its members once it is published, to stewards already before.
@@ -230,19 +234,29 @@ def _index_name() -> str:
     return f"index-{_INDEX_FORMAT}-{version_of('pyarrow')}.parquet"
 
 
-def _with_index(index: Path, files: Iterator[File]) -> Iterator[File]:
+def _check_is_volume(file: File) -> None:
+    if file.name == SERIES_LIST:
+        raise NotAcceptable("No NIfTI can be made of this series.")
+
+
+def _with_index(index: Path | None, files: Iterator[File]) -> Iterator[File]:
     """Yield the index, which is opened when its turn comes, and then the other files."""
-    yield File("index.parquet", of_file("index.parquet", PARQUET, index), is_compressed=True)
+    if index is not None:
+        with of_file("index.parquet", PARQUET, index) as content:
+            yield File("index.parquet", content, is_compressed=True)
     yield from files
 
 
-def _zip_of(name: str, files: Iterator[File], spool: Spool) -> Download:
-    """Return a ZIP file of files that are opened while it is sent; ``spool`` is theirs, and closed with it."""
-    chunks = write_zip(files)
+def _zip_of(name: str, made: Iterator[File], spool: Spool, files: Iterator[File] | None = None) -> Download:
+    """Return a ZIP file of files that are opened while it is sent.
+
+    ``made`` makes them, and is closed with ``spool``, which is its own; ``files`` are these and others.
+    """
+    chunks = write_zip(made if files is None else files)
 
     def close() -> None:
         _close(chunks)
-        _close(files)
+        _close(made)
         spool.close()
 
     return Download(name, ZIP, None, lambda: chunks, close)

@@ -137,7 +137,7 @@ def test_a_series_is_had_by_the_uids_of_the_release_and_not_by_clinical_ones(par
         exports.zip(RESEARCHER, SLUG, study=of["study"], series=clinical)
 
 
-def test_a_series_that_is_a_volume_is_made_before_anything_is_promised(parts, exports):
+def test_a_series_that_is_a_volume_is_made_before_anything_is_promised(parts, exports, tmp_path):
     for patient in range(PATIENTS):
         uids = {"StudyInstanceUID": new_uid(), "SeriesInstanceUID": new_uid(), "PatientID": f"MRN{patient}"}
         store(parts, *(build_ct(**uids, ImagePositionPatient=["0", "0", str(index)]) for index in range(3)))
@@ -147,6 +147,9 @@ def test_a_series_that_is_a_volume_is_made_before_anything_is_promised(parts, ex
     with zipfile.ZipFile(io.BytesIO(content_of(exports.nifti(RESEARCHER, SLUG, **of)))) as opened:
         folder = f"{row['PatientID'].replace('-', '_')}/{of['study']}/{of['series']}"
         assert opened.namelist() == [f"{folder}/series.json", f"{folder}/series.nii.gz", "series.csv"]
+    # Who asks for the head alone takes nothing of what was made.
+    exports.nifti(RESEARCHER, SLUG, **of).close()
+    assert not list(tmp_path.rglob("nifti-*"))
 
 
 def test_a_series_that_is_no_volume_is_refused_and_in_a_whole_release_listed(parts, release, exports, monkeypatch):
