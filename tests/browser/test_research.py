@@ -3,13 +3,14 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Error as PlaywrightError
 
 from tests.browser.conftest import PROJECT
 from tests.browser.viewing import PATIENCE_SECONDS, SEEN, Session, wait_for_picture
@@ -61,10 +62,13 @@ def shown(page: Page) -> str:
 def go_until(page: Page, text: str) -> None:
     """Load a page again until it says something."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while text not in shown(page):
-        assert time.monotonic() < deadline, shown(page)
+    said = ""
+    while text not in said:
+        assert time.monotonic() < deadline, said
         time.sleep(0.3)
-        page.reload()
+        with suppress(PlaywrightError):  # a page of what is being made loads itself again
+            page.reload()
+            said = shown(page)
 
 
 @pytest.fixture(scope="module")
