@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pacs.deid import FrameDecoder, Image, Lettering, Profile, ProjectKey, Quarantine, Reason, Report, deidentify
 from pacs.errors import InvalidValue, PacsError
@@ -40,13 +41,18 @@ class FolderRun:
     lettering: Lettering | None = None
 
     def run(self, paths: Collection[Path]) -> Iterator[Outcome]:
-        """De-identify files one by one; raises OSError for what cannot be read or written."""
+        """De-identify files one by one; what cannot be opened is held back. Raises OSError if nothing can be written."""
         self.target.mkdir(parents=True, exist_ok=True)
         for path in paths:
-            yield self._run_one(path)
+            try:
+                source = path.open("rb")
+            except OSError:
+                yield Outcome(path, reasons=(Reason.PARSE_ERROR,))
+                continue
+            yield self._run_one(path, source)
 
-    def _run_one(self, path: Path) -> Outcome:
-        with path.open("rb") as source:
+    def _run_one(self, path: Path, source: BinaryIO) -> Outcome:
+        with source:
             source.seek(_MAGIC_OFFSET)
             if source.read(len(_MAGIC)) != _MAGIC:
                 return Outcome(path)

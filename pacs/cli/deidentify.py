@@ -15,7 +15,7 @@ from pacs.cli.parsing import add_command
 from pacs.cli.terminal import printable, progress
 from pacs.config import Settings
 from pacs.deid import RELEASE_DEFAULT, Option, Profile, Reason, conformance_statement
-from pacs.errors import PacsError
+from pacs.errors import OutOfResources, PacsError
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _REASONS = [reason for reason in Reason if reason.is_releasable]
@@ -94,13 +94,16 @@ def deidentify_folder(settings: Settings, options: argparse.Namespace) -> int:
         )
         bar = stack.enter_context(progress())
         task = bar.add_task("De-identifying", total=len(paths))
-        for outcome in run.run(paths):
-            tally.add(outcome)
-            if outcome.report is not None and reports is not None:
-                reports.write(json.dumps(outcome.report.to_json()) + "\n")
-            if outcome.reasons and held_back is not None:
-                held_back.write(f"{', '.join(outcome.reasons)}\t{printable(str(outcome.path))}\n")
-            bar.advance(task)
+        try:
+            for outcome in run.run(paths):
+                tally.add(outcome)
+                if outcome.report is not None and reports is not None:
+                    reports.write(json.dumps(outcome.report.to_json()) + "\n")
+                if outcome.reasons and held_back is not None:
+                    held_back.write(f"{', '.join(outcome.reasons)}\t{printable(str(outcome.path))}\n")
+                bar.advance(task)
+        except OSError as error:
+            raise OutOfResources("Nothing can be written to OUT.") from error
     tally.print()
     return 1 if tally.held_back else 0
 

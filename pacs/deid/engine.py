@@ -86,10 +86,13 @@ def deidentify(
             return _Object(parsed, profile, key, subject, released_reasons).write(target, decode, lettering)
         finally:
             parsed.close()
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             target.seek(start)
             target.truncate()
+        if isinstance(error, Exception) and not isinstance(error, (Quarantine, OSError)):
+            # Fail closed: an object that breaks the engine is held back like any that it cannot vouch for.
+            raise Quarantine([Reason.ENGINE_FAILED]) from error
         raise
 
 

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     PIXEL_LENGTH = "pixel-length", "The pixel data are not as long as the header says.", True
     CODESTREAM = "codestream", "A compressed frame is of a kind in which text cannot be blanked, or is damaged.", True
     LETTERING = "lettering", "Text was read in the pixels.", True
+    ENGINE_FAILED = "engine-failed", "The engine broke on this object; tell those who make it.", False
     RESIDUE = "residue", "A value that identifies the patient is still in what was written.", True
 
 

@@ -147,6 +147,14 @@ def test_a_number_counts_as_a_whole_for_derived_uids_hold_the_digits_of_every_on
     assert needles.is_in(b"UI\x10\x001.2.840.10008.5\0\x08\0")
 
 
+def test_what_breaks_the_engine_is_held_back(monkeypatch):
+    def break_down(*_):
+        raise KeyError("Zorbakhit")
+
+    monkeypatch.setattr("pacs.deid.engine.gather", break_down)
+    assert reasons_of(build_ct(), released_reasons=list(Reason)) == {Reason.ENGINE_FAILED}
+
+
 # Files that are none, or too much of one.
 
 
