@@ -41,7 +41,7 @@ class FolderRun:
     lettering: Lettering | None = None
 
     def run(self, paths: Collection[Path]) -> Iterator[Outcome]:
-        """De-identify files one by one; what cannot be opened is held back. Raises OSError if nothing can be written."""
+        """De-identify files one by one; what cannot be opened is held back. Raises OSError if nothing is written."""
         self.target.mkdir(parents=True, exist_ok=True)
         for path in paths:
             try:
