@@ -4,7 +4,7 @@ Whoever is a little late (a second worker, a person at an old page) therefore ch
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -286,9 +286,28 @@ def _set(connection: Connection, release_id: int, **values: Any) -> None:
     connection.execute(update(research_release).where(research_release.c.id == release_id).values(values))
 
 
-def _stored(connection: Connection, row: Any) -> Stored:
+def _progress(connection: Connection, row: Any) -> tuple[int, int, int]:
+    """Return how many candidates are done, how many there are, and how many wait for a person."""
+    if row.counts:  # it was published: this is asked by everybody who reads it, and changes no more
+        total = orjson.loads(row.counts)["candidates"]
+        return total, total, 0
     states = count_states(connection, row.id)
     total = sum(states.values())
+    return total - states[ObjectState.PENDING], total, states[ObjectState.QUARANTINED]
+
+
+def counts_text(counts: Counts, candidates: int) -> str:
+    """Return what is in a published release, and of how many candidates, as it is kept."""
+    return orjson.dumps(asdict(counts) | {"candidates": candidates}).decode()
+
+
+def _counts(text: str) -> Counts:
+    kept = orjson.loads(text) if text else {}
+    return Counts(**{name: kept[name] for name in asdict(Counts()) if name in kept})
+
+
+def _stored(connection: Connection, row: Any) -> Stored:
+    done, total, pending = _progress(connection, row)
     release = Release(
         id=row.id,
         project_id=row.project_row_id,
@@ -299,10 +318,10 @@ def _stored(connection: Connection, row: Any) -> Stored:
         profile=Profile.from_json(orjson.loads(row.profile)),
         created_by=row.created_by,
         created_at=row.created_at,
-        counts=Counts(**orjson.loads(row.counts)) if row.counts else Counts(),
-        done=total - states[ObjectState.PENDING],
+        counts=_counts(row.counts),
+        done=done,
         total=total,
-        pending=states[ObjectState.QUARANTINED],
+        pending=pending,
         published_by=row.published_by,
         published_at=row.published_at,
         withdrawn_at=row.withdrawn_at,

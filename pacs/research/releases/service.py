@@ -5,7 +5,6 @@ Whoever may not read a release is told what he would be told if there were none,
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -248,7 +247,7 @@ class Releases:
                 raise NotNow("Somebody has objected just now; publish again.")
             values = {
                 "manifest_key": manifest_key,
-                "counts": orjson.dumps(asdict(counts)).decode(),
+                "counts": rows.counts_text(counts, stored.release.total),
                 "published_by": principal.name,
                 "published_at": datetime.now(UTC),
             }
