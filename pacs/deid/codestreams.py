@@ -4,6 +4,7 @@ Encoders, and whoever converted an image, write into the comment and application
 and JPEG 2000 (T.800 A.9): names of products as a rule, and of patients now and then.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from itertools import pairwise
@@ -22,6 +23,11 @@ _APPLICATIONS = range(0xE0, 0xF0)
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _KEPT = {0xE0: {b"JFIF\0": 14}, 0xE8: {b"mrfx": 14, b"SPIFF\0": 30, b"\0\0\0\1": 6}, 0xEE: {b"Adobe": 12}}
 """Segments that decoders need: what they begin with, and how long they are with the numbers behind it."""
+_ENCODER = re.compile(
+    rb"(?:Created by |Creator: )?(?:GDCM/)?(?:OpenJPEG|JasPer|Kakadu|OpenJPH)"
+    rb"(?: [Vv]ersion| Ver)?[ -]v?[0-9]{1,2}(?:\.[0-9]{1,3}){1,3}\.?\0?"
+)
+"""What encoders call themselves: their comments stay, so that most compressed frames stay bit for bit."""
 _J2K_COM, _J2K_SOT, _J2K_SOD, _J2K_EOC = 0xFF64, 0xFF90, 0xFF93, 0xFFD9
 _MAX_FRAME_BYTES = 1 << 30
 
@@ -44,8 +50,9 @@ def find_text(stream: BinaryIO, pixels: PixelSource) -> list[Span]:
             spans = list(_text_of(frame))
         except IndexError as error:
             raise Quarantine([Reason.CODESTREAM]) from error
-        for span in spans:
-            found.extend(_located(span, group))
+        for start, length in spans:
+            if _ENCODER.fullmatch(frame, start, start + length) is None:
+                found.extend(_located((start, length), group))
     return found
 
 
@@ -154,7 +161,7 @@ def _text_of_jpeg_2000(frame: bytes) -> Iterator[Span]:
 
 def _behind(frame: bytes, end: int) -> Iterator[Span]:
     """Yield what follows the end of the codestream, where nothing is read any more, unless it is padding."""
-    if frame[end:].strip(b"\0"):
+    if frame[end:].strip(b"\0\xff"):
         yield end, len(frame) - end
 
 

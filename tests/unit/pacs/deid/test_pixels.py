@@ -183,6 +183,14 @@ def test_a_frame_without_text_is_copied_bit_for_bit():
     assert after.PixelData == before.PixelData
 
 
+def test_what_an_encoder_calls_itself_stays():
+    frame = imagecodecs.jpeg2k_encode(GREY, level=0, codecformat="J2K")
+    frame += b"\0" * (len(frame) % 2)
+    assert b"OpenJPEG" in frame
+    before = build_encapsulated([frame])
+    assert run(before, syntax=uid.JPEG2000Lossless, released_reasons=list(Reason)).PixelData == before.PixelData
+
+
 @pytest.mark.parametrize(
     "frame", [b"\xff\xd8\xff\xfe\xff", b"\xff\xd8plain text", b"\xff\x4f\xff\x64\0", b"\0\0\0\x0cjP  \r\n\x87\n"]
 )
