@@ -4,6 +4,7 @@ A TOML file and ``PACS_`` variables name the same things: ``[http] port`` is ``P
 wins: defaults, file, environment, command line.
 """
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,14 @@ AeTitle = Annotated[
 def _split(value: Any) -> Any:
     """Return the entries of a variable of the environment, which commas separate; a list of the file is one already."""
     return tuple(entry.strip() for entry in value.split(",") if entry.strip()) if isinstance(value, str) else value
+
+
+def _usual_processes() -> int:
+    """Return two, or one on a machine with a single processor: one interpreter uses no more than one of them."""
+    return min(2, os.cpu_count() or 1)
+
+
+Processes = Annotated[int, Field(ge=1, le=64)]
 
 
 class _Section(BaseModel):
@@ -64,7 +73,7 @@ class HttpSettings(_Section):
 
     host: str = "127.0.0.1"
     port: Port = 8080
-    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    processes: Processes = Field(default_factory=_usual_processes)
     public_url: str = Field(default="", pattern=r"^(https?://[^/?#\s]+(/[^?#\s]*)?)?$")
     cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     viewer_dir: Path | None = None
@@ -120,7 +129,7 @@ class DimseSettings(_Section):
 
     host: str = "127.0.0.1"
     port: Port = 11112
-    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    processes: Processes = Field(default_factory=_usual_processes)
     ae_title: AeTitle = "PACS"
     max_pdu_bytes: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 256 * 1024
     max_associations: Annotated[int, Field(ge=1, le=10_000)] = 64

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.compare.clients import NODELAY
+from pacs.config import Settings
 from tests.conformance.dimse.orthanc import run_orthanc
 from tests.scenarios.process import free_port, serving
 
@@ -45,6 +46,9 @@ class Server:
 def archive(folder: Path, name: str = ARCHIVE, **settings: str) -> Iterator[Server]:
     """This archive on what the folder holds: SQLite and files unless settings differ, durable as it always is."""
     folder.mkdir(exist_ok=True)
+    usual = Settings()
+    processes = {"PACS_HTTP__PROCESSES": usual.http.processes, "PACS_DIMSE__PROCESSES": usual.dimse.processes}
+    settings = {name: str(count) for name, count in processes.items()} | settings
     with serving(folder / "archive", **settings) as running:
         yield Server(name, "PACS", running.dicom_port, running.process.pid, running.dicomweb)
         running.stop()

@@ -55,6 +55,10 @@ def free_ports(count: int) -> list[int]:
         return ports
 
 
+ALONE = {"PACS_HTTP__PROCESSES": "1", "PACS_DIMSE__PROCESSES": "1"}
+"""One process, which is half as much to start; tests of several ask for them."""
+
+
 @contextmanager
 def serving(
     data_dir: Path, *, until_ready: bool = True, config: Path | None = None, **environment: str
@@ -67,7 +71,11 @@ def serving(
     command += ["--config", str(config)] if config else []
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | environment, start_new_session=True
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | ALONE | environment,
+            start_new_session=True,
         )
     running = ArchiveProcess(process, *ports, log, data_dir)
     try:
