@@ -1,9 +1,11 @@
 """Research over HTTP: its pages, its JSON, what is taken from releases, and each release as DICOMweb."""
 
 from pathlib import Path
+from urllib.parse import quote
 
 from fastapi import APIRouter
 from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
@@ -60,7 +62,13 @@ def build_routes(context: Context, research: Research, viewer_directory: Path | 
 
 
 class _Nothing:
-    """Answers whatever nothing else answers below research, so that the viewer never does."""
+    """Answers whatever nothing else answers below research, so that the viewer never does.
 
-    async def __call__(self, _scope: Scope, _receive: Receive, _send: Send) -> None:
-        raise HTTPException(404)
+    An address with a slash at its end is sent to the one without, whatever is there.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].rstrip("/")
+        if path == scope["path"]:
+            raise HTTPException(404)
+        await RedirectResponse(quote(path), 308)(scope, receive, send)

@@ -14,6 +14,7 @@ from dicomweb.research.desk import NOTHING, Desk, Form, Said
 from pacs.access import Role
 from pacs.deid import Option
 from pacs.errors import InvalidProject, NotPermitted, ReidentificationNotFound
+from pacs.research.exclusions import Whom
 from pacs.research.model import Approval, Project, ProjectRole, ReleaseState
 from pacs.research.projects import NewProject
 
@@ -67,8 +68,10 @@ def _add_project(router: APIRouter, desk: Desk) -> None:
     research = desk.research
     address = f"{ROOT}/{{project}}"
 
-    def show_project(request: Request, project: str) -> Response:
-        return desk.render(request, "project", **_read_project(desk, request, project))
+    def show_project(request: Request, project: str, number: str = "", said: Said = NOTHING) -> Response:
+        del number
+        values = _read_project(desk, request, project)
+        return desk.render(request, "project", status=said.status, problem=said.problem, **values)
 
     router.add_api_route(address, desk.page(show_project), methods=["GET"])
 
@@ -92,13 +95,20 @@ def _add_project(router: APIRouter, desk: Desk) -> None:
         research.reidentification.decide(desk.principal(request), project, request_id, grants=grants, reason=remark)
         return f"{ROOT}/{project}#reidentification"
 
+    def exclude(request: Request, form: Form, project: str) -> str:
+        kind, identifier = form.get("kind", ""), form.get("identifier", "").strip()
+        whom = Whom(study_instance_uid=identifier) if kind == "study" else Whom(patient_id=identifier)
+        research.exclusions.exclude(desk.principal(request), project, whom, reason=form.get("reason", ""))
+        return f"{ROOT}/{project}#objections"
+
     for path, act in (
         ("members", add_member),
+        ("exclusions", exclude),
         ("members/remove", remove_member),
         ("reidentifications", ask),
         ("reidentifications/{number}", decide),
     ):
-        router.add_api_route(f"{address}/{path}", desk.form(act), methods=["POST"])
+        router.add_api_route(f"{address}/{path}", desk.form(act, show_project), methods=["POST"])
 
 
 def _read_project(desk: Desk, request: Request, slug: str) -> dict[str, Any]:
@@ -107,12 +117,13 @@ def _read_project(desk: Desk, request: Request, slug: str) -> dict[str, Any]:
     role = research.projects.role_of(principal, slug)
     releases = research.releases.list_all(principal, slug)
     decides = role is ProjectRole.STEWARD and principal.is_any(Role.STEWARD)
+    may_exclude = decides or principal.is_any(Role.ADMINISTRATOR)
     return {
         "project": project,
         "is_over": is_over(project),
         "role": role and role.value,
         "works": role is not None,
-        "decides": decides or principal.is_any(Role.ADMINISTRATOR),
+        "decides": may_exclude,
         "manages": principal.is_any(Role.ADMINISTRATOR),
         "members": research.projects.list_members(principal, slug),
         "cohorts": research.cohorts.list_all(principal, slug) if role is not None else [],
@@ -120,6 +131,7 @@ def _read_project(desk: Desk, request: Request, slug: str) -> dict[str, Any]:
         "newest": next((one for one in releases if one.state is ReleaseState.PUBLISHED), None),
         "options": [option.meaning for option in Option if option in project.profile.options],
         "reidentifications": research.reidentification.list_all(principal, slug),
+        "exclusions": research.exclusions.list_all(principal, slug) if may_exclude else None,
     }
 
 

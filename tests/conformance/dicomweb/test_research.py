@@ -299,6 +299,26 @@ def test_form_needs_the_token_of_its_page(researcher):
     assert answer.status_code == 403
 
 
+def test_address_with_a_slash_at_its_end_leads_to_the_one_without(researcher):
+    for path in ("/research/", f"/research/{SLUG}/", "/research/nowhere/"):
+        answer = researcher.get(path)
+        assert (answer.status_code, answer.headers["location"]) == (308, path.rstrip("/"))
+
+
+def test_objection_is_recorded_by_the_page_and_shown_without_whom_it_concerns(steward, researcher):
+    page = steward.get(f"/research/{OTHER}").text
+    token = re.search('name="form_token" value="([^"]*)"', page)[1]
+    fields = {"form_token": token, "kind": "patient", "identifier": "MRN9999999", "reason": "Objected in writing"}
+    assert steward.post(f"/research/{OTHER}/exclusions", data=fields).status_code == 303
+    refused = steward.post(f"/research/{OTHER}/exclusions", data=fields | {"identifier": ""})
+    assert refused.status_code == 400
+    assert 'role="alert"' in refused.text
+    page = steward.get(f"/research/{OTHER}").text
+    assert "Objected in writing" in page
+    assert "MRN9999999" not in page
+    assert "Objections" not in researcher.get(f"/research/{SLUG}").text
+
+
 def test_reads_of_a_release_are_recorded_once_a_study(parts, researcher):
     base = f"/research/{SLUG}/releases/2/dicom-web"
     uid = researcher.get(f"{base}/studies").json()[1]["0020000D"]["Value"][0]

@@ -12,6 +12,7 @@ from pacs.deid import Reason
 from pacs.research.counting import FACETS
 from pacs.research.model import (
     CohortState,
+    ExclusionScope,
     Facet,
     ProjectRole,
     QuarantineState,
@@ -24,7 +25,7 @@ from pacs.research.releases.kept_back import OWN_REASONS, sentence_of
 TEMPLATES = sorted((Path(downloads.__file__).parent.parent / "templates" / "research").glob("*.html"))
 _SAID = re.compile(r"""\bt\(\s*(?:"([^"]*)"|'([^']*)')""")
 _PLACE = re.compile(r"\{\w*\}")
-STATES = (CohortState, ReleaseState, QuarantineState, ReidentificationState, ProjectRole)
+STATES = (CohortState, ReleaseState, QuarantineState, ReidentificationState, ProjectRole, ExclusionScope)
 
 
 def sentences():
