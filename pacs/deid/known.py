@@ -19,6 +19,7 @@ _MIN_ANYWHERE = 6
 _HIGH_BYTES = (b"", b"\0", b"\x7f")
 _ENCODINGS = ("utf-8", "latin-1", "iso8859_6", "cp1256", "utf-16-le", "utf-16-be")
 _WORD = re.compile(r"[^\W_]+")
+_COMPONENTS = re.compile(r"[\^=\\]")
 _DIGITS = re.compile(r"\d")
 _NUMBER = re.compile(r"\d(?:[\s./-]?\d)+")
 
@@ -35,13 +36,15 @@ class KnownValues:
         self._uids: set[str] = set()
 
     def add_name(self, text: str) -> None:
-        """Note the parts of a person name, all groups and components of it."""
-        for word in _WORD.findall(text):
-            folded = fold(word)
-            if len(folded) >= 2:
-                self.words.add(folded)
-            if len(word) >= (MIN_NUMBER if word.isdigit() else MIN_WORD):
-                self._names.add(word)
+        """Note the parts of a person name, all groups and components of it; and El Amrani as ELAMRANI too."""
+        for component in _COMPONENTS.split(text):
+            words = _WORD.findall(component)
+            for word in (*words, "".join(words)) if len(words) > 1 else words:
+                folded = fold(word)
+                if len(folded) >= 2:
+                    self.words.add(folded)
+                if len(word) >= (MIN_NUMBER if word.isdigit() else MIN_WORD):
+                    self._names.add(word)
 
     def add_value(self, text: str) -> None:
         """Note a number, an address or whatever else is the patient's as a whole."""

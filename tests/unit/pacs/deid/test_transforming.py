@@ -418,6 +418,13 @@ def test_known_words_go_even_if_they_are_words_of_medicine():
     assert after.Manufacturer == "Systems"
 
 
+def test_names_of_several_words_are_known_when_they_are_written_as_one():
+    after = run(
+        build_ct(PatientName="El Zorbak^Foie Axial", Manufacturer="ELZORBAK systems", StudyDescription="FOIEAXIAL IRM")
+    )
+    assert (after.Manufacturer, after.StudyDescription) == ("systems", "IRM")
+
+
 def test_the_report_says_what_was_done_and_by_which_rule():
     found = deeds(build_ct(InstitutionName="x", StudyDescription="Thorax"))
     assert found["00080080"] == ("replaced", "E.1-1 X/Z/D")
