@@ -385,6 +385,7 @@ def half_made(parts, cohort, monkeypatch):
     release = parts.research.releases.start(STEWARD, SLUG, cohort)
     with monkeypatch.context() as patch:
         patch.setattr(building.Builder, "_settle", die)
+        patch.setattr(building, "TURN_SECONDS", 600)  # one turn makes everything, however slow the machine is
         with pytest.raises(Killed):
             go_on(parts, release)
     return release
