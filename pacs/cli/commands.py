@@ -140,6 +140,7 @@ def _announce(settings: Settings, dicom_port: int, http_port: int) -> None:
     print(
         f"Viewer     {base}/\n"
         f"DICOMweb   {base}/dicom-web\n"
+        f"Research   {base}/research\n"
         f"API        {base}/docs\n"
         f"Health     {base}/healthz  {base}/readyz\n"
         f"DICOM      {title} at {dicom_host}:{dicom_port}"
