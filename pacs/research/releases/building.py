@@ -157,7 +157,7 @@ class Builder:
                     break
         finally:  # what was made before the store or the disk went away is made
             if made:
-                self._settle(made)
+                self._settle(turn, made)
 
     def _make(self, turn: _Turn, entry: Entry) -> Made | KeptBack | None:
         """Make one object; None if there is nothing any more to make it of."""
@@ -182,29 +182,39 @@ class Builder:
             turn.persons[uid] = person
         return person
 
-    def _settle(self, made: Sequence[tuple[Entry, Made | KeptBack | None]]) -> None:
-        """Say what has become of the objects of a turn, in one transaction."""
+    def _settle(self, turn: _Turn, made: Sequence[tuple[Entry, Made | KeptBack | None]]) -> None:
+        """Say what has become of the objects of a turn, in one transaction.
+
+        Whoever has objected, or has gone, while an object was made found nothing of it to take out: it is left out.
+        """
         at = datetime.now(UTC)
         packed = {entry.id: reports.pack(result.report) for entry, result in made if isinstance(result, Made)}
 
         def write(connection: Connection) -> None:
+            rows.lock_project(connection, turn.project.id)
             row_ids = reports.keep(connection, dict(packed.values()))
+            sources = {entry.id: clinical.find_source(connection, entry.clinical_uid) for entry, _ in made}
+            studies = {source.record.study_instance_uid for source in sources.values() if source is not None}
+            objected = self._objections.among(connection, turn.project, turn.recipe.key, studies)
             for entry, result in made:
-                match result:
+                source = sources[entry.id]
+                is_wanted = source is not None and source.record.study_instance_uid not in objected
+                outcome = result if is_wanted else None
+                match outcome:
                     case None:
                         state, values = ObjectState.LEFT_OUT, {}
                     case Made():
                         state = ObjectState.RELEASED
                         values = {
-                            "sop_instance_uid": result.report.sop_instance_uid,
+                            "sop_instance_uid": outcome.report.sop_instance_uid,
                             "report_row_id": row_ids[packed[entry.id][0]],
                         }
                     case KeptBack():
                         state = ObjectState.QUARANTINED
                         values = {
-                            "reasons": orjson.dumps(list(result.reasons)).decode(),
-                            "modality": result.modality,
-                            "sop_class_uid": result.sop_class_uid,
+                            "reasons": orjson.dumps(list(outcome.reasons)).decode(),
+                            "modality": outcome.modality,
+                            "sop_class_uid": outcome.sop_class_uid,
                             "found_at": at,
                         }
                 rows.settle(connection, entry.id, ObjectState.PENDING, state, **values)

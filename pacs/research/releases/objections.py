@@ -1,6 +1,6 @@
 """Who has objected since a release was begun is taken out of it before it is published, and ends it afterwards."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, bindparam, select, union
@@ -54,6 +54,14 @@ class Objections:
     def concern(self, connection: Connection, release: Release, project: Project, key: ProjectKey) -> bool:
         """Return whether something is in the release that is objected to."""
         return contents.has_any_study(connection, release, self._find_released(connection, project, key))
+
+    def among(
+        self, connection: Connection, project: Project, key: ProjectKey, study_instance_uids: Collection[str]
+    ) -> set[str]:
+        """Return those of some clinical studies that are objected to."""
+        patients = _patients_of(connection, [("study", uid) for uid in sorted(study_instance_uids)])
+        released = set(self._find_released(connection, project, key, patients))
+        return {uid for uid in study_instance_uids if key.derive_uid(uid) in released}
 
     def end(self, connection: Connection, project: Project | None, named: Named) -> None:
         """End what holds whom an objection names, in a project or in all of them: a hook of ``Exclusions``.

@@ -412,6 +412,32 @@ def test_an_instance_that_was_corrected_after_a_kill_is_released_as_it_is_now(pa
 
 
 @on_both
+@pytest.mark.parametrize("happens", ["objects", "is deleted", "objects and is deleted"])
+def test_who_goes_while_an_object_of_theirs_is_made_is_not_in_the_release(
+    parts, cohort, datasets, monkeypatch, happens
+):
+    gone, make, went = datasets[0], objects.ObjectMaker.make, []
+
+    def make_and_go(maker, recipe, source, *rest):
+        made = make(maker, recipe, source, *rest)
+        if source.record.study_instance_uid == gone.StudyInstanceUID and not went:
+            went.append(source)
+            if "objects" in happens:
+                parts.research.exclusions.exclude(STEWARD, SLUG, Whom(patient_id=gone.PatientID), reason="He objects")
+            if "deleted" in happens:
+                parts.archive.withhold.withhold(LOCAL, gone.StudyInstanceUID)
+        return made
+
+    monkeypatch.setattr(objects.ObjectMaker, "make", make_and_go)
+    release = parts.research.releases.start(STEWARD, SLUG, cohort)
+    made = go_on(parts, release)
+    assert went
+    kept = {one.PatientID for one in read_objects(parts, made)}
+    assert len(kept) == PATIENTS - 1
+    assert parts.research.releases.publish(STEWARD, SLUG, made.version).counts.patients == PATIENTS - 1
+
+
+@on_both
 def test_what_a_kill_has_left_without_a_candidate_is_taken_out(parts, half_made, datasets):
     parts.archive.withhold.withhold(LOCAL, datasets[0].StudyInstanceUID)
     made = go_on(parts, half_made)
